@@ -1,0 +1,1 @@
+"""Types, errors, object keys and the clock: no trio, no I/O, imported by every layer."""

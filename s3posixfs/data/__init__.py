@@ -1,0 +1,1 @@
+"""The data path: read-ahead, block cache, staged files, uploads, budgets."""

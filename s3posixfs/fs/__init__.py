@@ -1,0 +1,1 @@
+"""The filesystem: inodes, handles, attributes, listings, namespace. Knows nothing of FUSE."""

@@ -1,0 +1,1 @@
+"""The only place that imports pyfuse3: one line an operation, one error boundary."""

@@ -1,0 +1,1 @@
+"""Who is who: POSIX owners, the identity map, and IAM policies."""
