@@ -1,0 +1,110 @@
+"""``s3posixfs umount``: everything written is in S3 before it returns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from s3posixfs.cli.common import run_command
+from s3posixfs.cli.control import ask
+from s3posixfs.cli.mountpoints import (
+    FILESYSTEM_TYPE,
+    control_socket,
+    is_dead,
+    mount_at,
+    resolve_mountpoint,
+    unmount_lazily,
+)
+from s3posixfs.core.errors import OperatorError
+
+# A wait shorter than this needs no progress bar.
+_PATIENCE_SECONDS = 1.5
+
+
+def _detach(path: Path) -> None:
+    done = subprocess.run(
+        ["fusermount3", "-u", str(path)], check=False, capture_output=True, text=True, timeout=60
+    )
+    if done.returncode == 0:
+        return
+    if "busy" in done.stderr.lower():
+        raise OperatorError(
+            f"{path} is busy: programs have files or folders open there; "
+            f"`fuser -vm {path}` names them"
+        )
+    raise OperatorError(f"cannot unmount {path}: {done.stderr.strip()}")
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _upload_everything(socket: Path) -> None:
+    """Ask the daemon to upload what is dirty, in a thread's worth of patience, with a bar."""
+    started = time.monotonic()
+    bar = Progress(
+        TextColumn("uploading"), BarColumn(), TextColumn("{task.fields[left]}"), TimeElapsedColumn()
+    )
+    task = bar.add_task("uploading", total=None, left="")
+    shown = False
+    try:
+        while True:
+            answer: dict[str, Any] | None = ask(socket, "drain", seconds=60.0, wait=0.5)
+            if answer is None or not answer.get("dirty_files"):
+                return
+            failed = answer.get("error")
+            if failed:
+                raise OperatorError(
+                    f"not unmounted, data is still staged: {failed}; mend it and try again"
+                )
+            if not shown and time.monotonic() - started > _PATIENCE_SECONDS:
+                bar.start()
+                shown = True
+            bar.update(
+                task, left=f"{answer['dirty_files']} files, {answer['dirty_bytes']:,} bytes left"
+            )
+    finally:
+        if shown:
+            bar.stop()
+
+
+@click.command(short_help="Unmount, once everything written is in S3.")
+@click.argument("mountpoint")
+def umount(mountpoint: str) -> None:
+    """Unmount MOUNTPOINT; returns when everything written there is in S3."""
+    run_command(lambda: _umount(mountpoint))
+
+
+def _umount(text: str) -> None:
+    path = resolve_mountpoint(text)
+    here = mount_at(path)
+    if here is None:
+        raise OperatorError(f"nothing is mounted at {path}")
+    if here.filesystem != FILESYSTEM_TYPE:
+        raise OperatorError(f"{path} is a {here.filesystem} mount, not one of s3posixfs")
+    socket = control_socket(path)
+    try:
+        status = ask(socket, "status")
+    except TimeoutError:
+        status = None
+    if status is None and is_dead(path):
+        unmount_lazily(path)
+        return
+    if status is not None:
+        _upload_everything(socket)
+    _detach(path)
+    # The kernel lets go at once; the daemon ends when its last upload is done.
+    while status is not None and _running(int(status["pid"])):
+        time.sleep(0.02)
