@@ -1,0 +1,72 @@
+"""A store with the three users and the bucket ``shared``, and a mount of it, per test file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mount.mount_process import MountProcess
+from tests.store_process import StoreProcess, User
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BUCKET = "shared"
+
+
+def add_people(store: StoreProcess) -> dict[str, User]:
+    """alice and bob with readwrite, carol with nothing, and the bucket that they share."""
+    people = {
+        "alice": store.add_user("alice", 1001, policy="readwrite"),
+        "bob": store.add_user("bob", 1002, policy="readwrite"),
+        "carol": store.add_user("carol", 1003),
+    }
+    client = store.s3(people["alice"])
+    client.create_bucket(Bucket=BUCKET)
+    client.close()
+    return people
+
+
+@pytest.fixture(scope="module")
+def store(module_folder: Path) -> Iterator[StoreProcess]:
+    with StoreProcess(module_folder / "store") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def people(store: StoreProcess) -> dict[str, User]:
+    return add_people(store)
+
+
+@pytest.fixture(scope="module")
+def mount(
+    store: StoreProcess, people: dict[str, User], module_folder: Path
+) -> Iterator[MountProcess]:
+    """All buckets, for all users; a short metadata_ttl so that tests need not wait."""
+    with MountProcess(store, module_folder, options={"metadata_ttl": "0.2"}) as mount:
+        yield mount
+
+
+@pytest.fixture
+def alice(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
+    client = store.s3(people["alice"])
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bob(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
+    client = store.s3(people["bob"])
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def folder(mount: MountProcess, request: pytest.FixtureRequest) -> Path:
+    """An empty folder of uid 1001 in the mount, named after the test."""
+    name = str(request.node.name).replace("[", "-").replace("]", "")
+    mount.sh(f"mkdir {BUCKET}/{name}", uid=1001)
+    return mount.mountpoint / BUCKET / name
