@@ -1,0 +1,181 @@
+"""What all commands share: options, tables, JSON, and the one place where errors become text."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from s3posixfs.core.errors import OperatorError, S3Error
+
+PROGRAM = "s3posixfs"
+DEBUG_VARIABLE = "S3POSIXFS_DEBUG"
+FAILED = 1
+INTERRUPTED = 130
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def default_state_dir() -> Path:
+    """``/var/lib/s3posixfs`` for root, else below the user's state folder (XDG)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/s3posixfs")
+    state_home = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG specification: a relative path is to be ignored.
+    base = Path(state_home) if state_home.startswith("/") else Path.home() / ".local/state"
+    return base / "s3posixfs"
+
+
+def _chosen_state_dir(
+    context: click.Context, parameter: click.Parameter, value: Path | None
+) -> Path:
+    ancestor = context.parent
+    while value is None and ancestor is not None:
+        value = ancestor.params.get("group_state")
+        ancestor = ancestor.parent
+    return default_state_dir() if value is None else value
+
+
+_STATE_HELP = (
+    "Folder of the store's users, keys and policies"
+    " [default: /var/lib/s3posixfs, or $XDG_STATE_HOME/s3posixfs when not root]."
+)
+
+
+def state_option(command: _Command) -> _Command:
+    """``--state DIR``, given to the function as ``state: Path``."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        callback=_chosen_state_dir,
+        help=_STATE_HELP,
+    )(command)
+
+
+def group_state_option(command: _Command) -> _Command:
+    """``--state DIR`` before the verb as well: ``s3posixfs user --state DIR list``."""
+    return click.option(
+        "--state",
+        "group_state",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        expose_value=False,
+        help=_STATE_HELP,
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """``--json``, given to the function as ``as_json: bool``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def echo_json(value: object) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output; nothing in it is ever cut off or wrapped."""
+    # Imported here: it takes as long as all the rest of a command.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    width = 1
+    for row in rows:
+        cells = [_cell(value) for value in row]
+        table.add_row(*map(Text, cells))
+    for index, column in enumerate(columns):
+        width += 2 + max([len(column), *(len(_cell(row[index])) for row in rows)])
+    console = Console(file=sys.stdout, width=max(width, 20), highlight=False)
+    console.print(table, soft_wrap=False, crop=False)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) if value else "-"
+    return str(value)
+
+
+def note(message: str) -> None:
+    """Something for the person at the terminal that is no result: on standard error."""
+    click.echo(message, err=True)
+
+
+def read_secret_file(name: str) -> str:
+    """The secret in a file, or on standard input for ``-``; a line end after it is not of it."""
+    try:
+        if name == "-":
+            text = sys.stdin.read(65_537)
+        else:
+            with open(name, encoding="utf-8") as file:
+                text = file.read(65_537)
+    except UnicodeDecodeError:
+        raise OperatorError(f"the secret in {name} is not UTF-8 text") from None
+    lines = text.splitlines()
+    if len(lines) != 1:
+        raise OperatorError(
+            f"{'standard input' if name == '-' else name} must hold one line, the secret key"
+        )
+    return lines[0]
+
+
+def _fail(message: str) -> int:
+    # One line, whatever a message was made of.
+    click.echo(f"{PROGRAM}: {' '.join(message.split())}", err=True)
+    return FAILED
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run ``command``; the exit status, after one line on standard error where it failed.
+
+    0 done (or the status the command returned), 1 refused or failed, 2 wrong usage,
+    130 interrupted. With ``S3POSIXFS_DEBUG`` set, what was not foreseen shows its traceback.
+    """
+    try:
+        result = command()
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OperatorError as error:
+        return _fail(str(error))
+    except S3Error as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has had enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{where}{error.strerror or errno.errorcode.get(error.errno or 0, error)}")
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        # Its text may hold what must not be shown; its type never does.
+        return _fail(
+            f"internal error ({type(error).__name__});"
+            f" set {DEBUG_VARIABLE}=1 to see where, and please report it"
+        )
+    return result if isinstance(result, int) else 0
