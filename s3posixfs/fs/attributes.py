@@ -1,0 +1,102 @@
+"""What stat(2) shows of a file, and requests to change it."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+
+from s3posixfs.core.types import ObjectStat
+
+NS = 1_000_000_000
+PERMISSIONS = 0o7777
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Owner, mode with file type, size in bytes, times in ns since the epoch."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    atime_ns: int
+    ctime_ns: int
+    rdev: int = 0
+
+    @property
+    def type(self) -> int:
+        """The file type bits (``stat.S_IFMT``)."""
+        return stat.S_IFMT(self.mode)
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file as S3 was seen to have it.
+
+    ``stat`` is the object's, for a directory its marker's; ``None`` for a directory without
+    one. ``exact`` says that the object's metadata was known, not only its row of a listing.
+    ``fetched_at`` is on the monotonic clock, in seconds. ``writer`` names the identity that
+    this mount last wrote it as, for as long as S3 has not named the owner.
+    """
+
+    attributes: Attributes
+    stat: ObjectStat | None
+    fetched_at: float
+    exact: bool
+    writer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileAttributes:
+    """The answer to lookup and getattr. ``entry_valid`` and ``attributes_valid`` are seconds for
+    which the kernel may remember the name and the attributes; ``blocks`` are of 512 bytes."""
+
+    inode: int
+    attributes: Attributes
+    links: int
+    blocks: int
+    entry_valid: float
+    attributes_valid: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChanges:
+    """What setattr is to change; ``None`` leaves a field. ``mode`` holds permission bits."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open file: its handle, and whether the kernel's cached pages are still its content."""
+
+    handle: int
+    keep_cache: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The answer to statfs, in blocks of ``block_size`` bytes; S3 has no end."""
+
+    block_size: int = 1024 * 1024
+    blocks: int = 1 << 40
+    files: int = 1 << 40
+    name_max: int = 255
+
+
+class NoEntry(FileNotFoundError):
+    """ENOENT of a lookup, and for how many seconds the kernel may remember it."""
+
+    def __init__(self, name: bytes, valid: float) -> None:
+        super().__init__(2, "No such file or directory", name)
+        self.valid = valid

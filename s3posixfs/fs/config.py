@@ -1,0 +1,70 @@
+"""What a mount was asked to be; the values of its ``-o`` options that the filesystem heeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Access = Literal["both", "posix", "s3"]
+SignAs = Literal["caller", "daemon"]
+Unmapped = Literal["daemon", "deny"]
+
+# A directory that nobody made says nothing about who may write into it. Where S3's policy
+# decides too it is left to that policy, and the sticky bit keeps files their owners'.
+OPEN_DIRECTORY = 0o1777
+CLOSED_DIRECTORY = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class FsConfig:
+    """``bucket`` ``None`` shows all buckets as top-level folders; ``prefix`` is empty or ends
+    with a slash. ``uid`` and ``gid`` own what has no known owner. Modes are permission bits;
+    ``dir_mode`` ``None`` chooses by ``access``. Times to live are in seconds.
+    """
+
+    bucket: str | None = None
+    prefix: str = ""
+    uid: int = 65534
+    gid: int = 65534
+    file_mode: int = 0o644
+    dir_mode: int | None = None
+    metadata_ttl: float = 1.0
+    access: Access = "both"
+    access_ttl: float = 5.0
+    sign_as: SignAs = "caller"
+    unmapped: Unmapped = "daemon"
+    read_only: bool = False
+    trusted_owners: frozenset[str] = frozenset()  # S3 owner IDs; "*" trusts all of them
+    known_metadata: int = 100_000  # versions whose metadata is remembered
+    listed_entries: int = 200_000  # entries kept in cached listings
+    request_deadline: float = 60.0  # for a handler that moves no file data
+    transfer_deadline: float = 3600.0  # for one that may move a whole file or folder
+    parallel_requests: int = 16  # of one rename of a folder
+
+    def __post_init__(self) -> None:
+        if self.prefix and not self.prefix.endswith("/"):
+            raise ValueError("a prefix ends with a slash")
+        if self.prefix and self.bucket is None:
+            raise ValueError("a prefix needs a bucket")
+
+    @property
+    def unowned_dir_mode(self) -> int:
+        """Permission bits of a directory with no marker and of a bucket."""
+        if self.dir_mode is not None:
+            return self.dir_mode
+        return CLOSED_DIRECTORY if self.access == "posix" else OPEN_DIRECTORY
+
+    @property
+    def owned_dir_mode(self) -> int:
+        """Permission bits of a directory whose marker has an owner but no mode."""
+        return self.dir_mode if self.dir_mode is not None else CLOSED_DIRECTORY
+
+    @property
+    def posix_decides(self) -> bool:
+        """Whether owner, group and mode can refuse."""
+        return self.access != "s3"
+
+    @property
+    def s3_decides(self) -> bool:
+        """Whether S3's policy in the caller's name can refuse reading."""
+        return self.access != "posix"

@@ -1,0 +1,102 @@
+"""A mount's life: init, serve until unmounted or told to stop, drain, close."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from s3posixfs.fs.filesystem import FileSystem
+from s3posixfs.fuse.operations import FuseOperations
+
+logger = logging.getLogger(__name__)
+
+READ_AHEAD_KIB = 4096  # lets the kernel ask for 1 MiB at a time
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """``source`` is what ``df`` shows. ``extra`` are further options of libfuse, as they are
+    (``nosuid``, ``noatime`` …). ``drain_seconds`` bounds the upload of what is dirty when the
+    mount ends by a signal."""
+
+    source: str
+    allow_other: bool = False
+    extra: frozenset[str] = field(default_factory=frozenset)
+    drain_seconds: float = 3600.0
+
+
+def fuse_options(options: SessionOptions, filesystem: FileSystem) -> set[str]:
+    """The options for libfuse. A comma in the source would end the option, so it is escaped."""
+    source = options.source.replace("\\", "\\\\").replace(",", "\\,")
+    chosen = {f"fsname=s3posixfs#{source}", "subtype=s3posixfs", *options.extra}
+    if options.allow_other:
+        chosen.add("allow_other")
+    if filesystem.config.posix_decides:
+        chosen.add("default_permissions")
+    if filesystem.config.read_only:
+        chosen.add("ro")
+    return chosen
+
+
+def raise_read_ahead(mountpoint: str) -> None:
+    """Let the kernel read ahead far enough for large requests; needs root, helps speed only."""
+    device = os.lstat(mountpoint).st_dev
+    control = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    try:
+        control.write_text(str(READ_AHEAD_KIB))
+    except OSError as error:
+        logger.info("read-ahead of the mount stays as it is: %s", error)
+
+
+async def serve(
+    filesystem: FileSystem,
+    mountpoint: str,
+    options: SessionOptions,
+    *,
+    ready: Callable[[], None],
+) -> tuple[str, ...]:
+    """Mount and serve until unmounted, SIGTERM or SIGINT; then upload what is dirty.
+
+    ``ready`` is called once the mount answers. Returns the paths that could not be uploaded.
+    RuntimeError where the mount fails. ``filesystem.start()`` is the caller's to call before.
+    Not to be cancelled: pyfuse3 leaves requests without an answer then.
+    """
+    operations = FuseOperations(filesystem)
+    pyfuse3.init(operations, mountpoint, fuse_options(options, filesystem))
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_on_signal)
+            nursery.start_soon(_announce, mountpoint, ready)
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+        left: tuple[str, ...] = ("(stopped before the upload ended)",)
+        with trio.move_on_after(options.drain_seconds):
+            left = await filesystem.drain()
+        return left
+    finally:
+        pyfuse3.close()  # libfuse sees for itself whether it is unmounted already
+        with trio.CancelScope(shield=True):
+            await filesystem.close()
+
+
+async def _announce(mountpoint: str, ready: Callable[[], None]) -> None:
+    # The first stat is served by main(), so it must not run on this thread.
+    with contextlib.suppress(OSError):
+        await trio.to_thread.run_sync(raise_read_ahead, mountpoint)
+    ready()
+
+
+async def _stop_on_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            logger.info("stopping on signal %d", number)
+            pyfuse3.terminate()
