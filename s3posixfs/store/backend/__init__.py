@@ -1,0 +1,1 @@
+"""Objects as plain files in a directory: blocking functions, called in threads, no trio."""

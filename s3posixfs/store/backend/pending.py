@@ -1,0 +1,110 @@
+"""Bytes on their way to becoming an object or a part: a temporary file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from s3posixfs.store.backend.problems import translated
+from s3posixfs.store.backend.scratch import Scratch
+from s3posixfs.store.backend.tree import write_all
+
+_COPY_BYTES = 1024 * 1024
+_NO_COPY_RANGE = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+)
+
+Result = TypeVar("Result")
+
+
+class Pending(Generic[Result]):
+    """A file that takes bytes in order and is then committed or aborted; for one thread at a time.
+
+    Used in a ``with`` statement it is aborted unless it was committed.
+    """
+
+    __slots__ = ("_fd", "_name", "_scratch", "_size")
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._fd, self._name = scratch.new_file()
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def fileno(self) -> int:
+        """The descriptor; reading with pread is allowed, until commit or abort."""
+        return self._fd
+
+    @translated
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes. S3Error StorageFull (507) when the disk is full."""
+        write_all(self._fd, data)
+        self._size += len(data)
+
+    @translated
+    def write_from(self, fd: int, offset: int, length: int) -> None:
+        """Append a range of an open file, inside the kernel and shared where it can be.
+
+        S3Error InvalidRange (416) is the caller's to prevent: a range past the end appends what
+        is there.
+        """
+        self._size += copy_range(fd, offset, self._fd, self._size, length)
+        os.lseek(self._fd, self._size, os.SEEK_SET)
+
+    def abort(self) -> None:
+        """Drop the bytes; after a commit or an abort this does nothing."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            self._scratch.discard(self._name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+    def _commit_with(self, place: Callable[[int, str], Result]) -> Result:
+        """Run ``place(descriptor, temporary name)``; the temporary file is gone afterwards."""
+        try:
+            return place(self._fd, self._name)
+        finally:
+            self.abort()
+
+
+def copy_range(source: int, offset: int, target: int, at: int, length: int) -> int:
+    """Copy up to ``length`` bytes between files; how many there were.
+
+    copy_file_range(2) shares blocks on btrfs and XFS and copies in the kernel elsewhere.
+    """
+    copied = 0
+    in_kernel = True
+    while copied < length:
+        wanted = length - copied
+        if in_kernel:
+            try:
+                count = os.copy_file_range(source, target, wanted, offset + copied, at + copied)
+            except OSError as error:
+                if error.errno not in _NO_COPY_RANGE:
+                    raise
+                in_kernel = False
+                continue
+        else:
+            data = os.pread(source, min(wanted, _COPY_BYTES), offset + copied)
+            count = os.pwrite(target, data, at + copied)
+        if count == 0:
+            break
+        copied += count
+    return copied

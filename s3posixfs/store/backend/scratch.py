@@ -1,0 +1,74 @@
+"""Temporary files of this process, and the removal of those that dead processes left.
+
+Every process has a directory of its own in ``tmp`` and holds flock(2) on it: one whose lock is
+free belongs to no living process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import secrets
+
+from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, remove_tree
+
+
+class Scratch:
+    """This process's directory for files that are not yet anything."""
+
+    __slots__ = ("_counter", "_name", "_parent", "fd")
+
+    def __init__(self, parent: int) -> None:
+        """``parent`` is the open ``tmp`` directory; it stays the caller's to close."""
+        self._parent = parent
+        self._name = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self._counter = itertools.count()
+        # The lock on the parent keeps others from taking the new directory for a dead one.
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        try:
+            os.mkdir(self._name, 0o700, dir_fd=parent)
+            self.fd = os.open(self._name, DIRECTORY_FLAGS, dir_fd=parent)
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            self._remove_dead()
+        finally:
+            fcntl.flock(parent, fcntl.LOCK_UN)
+
+    def new_name(self) -> str:
+        """A name that nothing in this directory has or had."""
+        return f"{next(self._counter):x}"
+
+    def new_file(self) -> tuple[int, str]:
+        """An empty file, open for reading and writing, and its name here."""
+        name = self.new_name()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(name, flags, 0o600, dir_fd=self.fd), name
+
+    def discard(self, name: str) -> None:
+        """Remove a file, if it is still here."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass
+
+    def close(self) -> None:
+        """Remove the directory with all in it."""
+        remove_tree(self._parent, self._name)
+        os.close(self.fd)
+
+    def _remove_dead(self) -> None:
+        for name in os.listdir(self._parent):
+            if name == self._name:
+                continue
+            try:
+                fd = os.open(name, DIRECTORY_FLAGS, dir_fd=self._parent)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            else:
+                remove_tree(self._parent, name)
+            finally:
+                os.close(fd)
