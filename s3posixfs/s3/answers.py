@@ -1,0 +1,71 @@
+"""What an HTTP answer of a store says, as this program's values. No I/O."""
+
+from __future__ import annotations
+
+from s3posixfs.core.types import ObjectStat, Owner
+from s3posixfs.s3.errors import Refused
+from s3posixfs.s3.http import Response, parse_http_date
+from s3posixfs.s3.xml import parse_error, unquote_etag
+
+META = "x-amz-meta-"
+
+# A HEAD has no body to name its error in.
+_CODE_BY_STATUS = {
+    301: "PermanentRedirect",
+    307: "TemporaryRedirect",
+    400: "BadRequest",
+    401: "AccessDenied",
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    405: "MethodNotAllowed",
+    409: "OperationAborted",
+    411: "MissingContentLength",
+    412: "PreconditionFailed",
+    413: "EntityTooLarge",
+    416: "InvalidRange",
+    429: "SlowDown",
+    500: "InternalError",
+    501: "NotImplemented",
+    503: "SlowDown",
+    507: "StorageFull",
+}
+
+
+def refusal(method: str, bucket: str, key: str, response: Response) -> Refused:
+    """The error that an answer with a status from 300 up is."""
+    values = parse_error(response.body) if response.body else {}
+    status = response.status
+    headers = response.headers
+    code = values.get("Code", "")
+    if not code:
+        code = _CODE_BY_STATUS.get(status, "InternalError" if status >= 500 else "InvalidResponse")
+        if status == 404 and not key:
+            code = "NoSuchBucket" if bucket else "InvalidResponse"
+    retry_after = headers.get("retry-after", "")
+    return Refused(
+        code,
+        values.get("Message", ""),
+        status=status,
+        request_id=values.get("RequestId", "") or headers.get("x-amz-request-id", ""),
+        resource=f"{bucket}/{key}" if key else bucket,
+        region=values.get("Region", "") if code == "AuthorizationHeaderMalformed" else "",
+        date=response.date,
+        retry_after=float(retry_after) if retry_after.isdecimal() else 0.0,
+    )
+
+
+def stat_of(key: str, headers: dict[str, str], size: int) -> ObjectStat:
+    """The stat that the headers of a HEAD or GET answer give."""
+    owner = headers.get("x-s3posixfs-owner")
+    return ObjectStat(
+        key=key,
+        size=size,
+        etag=unquote_etag(headers.get("etag", "")),
+        last_modified=parse_http_date(headers.get("last-modified", "")),
+        owner=Owner(owner, owner) if owner else None,
+        metadata={
+            name[len(META) :]: value for name, value in headers.items() if name.startswith(META)
+        },
+        content_type=headers.get("content-type"),
+        storage_class=headers.get("x-amz-storage-class"),
+    )

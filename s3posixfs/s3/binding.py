@@ -1,0 +1,165 @@
+"""One identity bound to one endpoint: requests, and the conditions a store may not honour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.objectstore import Body
+from s3posixfs.core.types import Capabilities, ObjectStat
+from s3posixfs.s3.answers import META, stat_of
+from s3posixfs.s3.http import Response
+from s3posixfs.s3.retry import RetryPolicy
+from s3posixfs.s3.traits import Traits
+from s3posixfs.s3.transport import Acting, Answer, S3Request, Transport
+from s3posixfs.sigv4.encoding import uri_encode
+
+# Complete and Copy answer only when the store has moved all bytes.
+LONG_TIMEOUT = 300.0
+
+Headers = list[tuple[str, str]]
+
+
+class Endpointed(Protocol):
+    """What a store needs of its client: the way to send, and what the endpoint can do."""
+
+    @property
+    def transport(self) -> Transport: ...
+
+    @property
+    def traits(self) -> Traits: ...
+
+
+def query_of(parameters: Mapping[str, str]) -> str:
+    """A query string in canonical order."""
+    return "&".join(
+        [
+            f"{uri_encode(name, slash=True)}={uri_encode(parameters[name], slash=True)}"
+            for name in sorted(parameters)
+        ]
+    )
+
+
+def metadata_headers(
+    metadata: Mapping[str, str] | None, content_type: str | None
+) -> list[tuple[str, str]]:
+    """The headers that carry user metadata and the content type."""
+    headers = [(META + name.lower(), value) for name, value in (metadata or {}).items()]
+    if content_type is not None:
+        headers.append(("content-type", content_type))
+    return headers
+
+
+class Binding:
+    """Sends as one identity; what the operations of a store are written with."""
+
+    def __init__(self, client: Endpointed, acting: Acting) -> None:
+        self.client = client
+        self.acting = acting
+
+    @property
+    def name(self) -> str:
+        """The identity that signs, for people."""
+        return self.acting.name
+
+    @property
+    def endpoint_url(self) -> str:
+        return self.client.transport.endpoint.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.client.traits.capabilities
+
+    async def request(
+        self,
+        method: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        body: Body = b"",
+        accepts: tuple[int, ...] = (),
+        policy: RetryPolicy | None = None,
+    ) -> Response:
+        """A signed request of any kind; the answer (at most 16 MiB). Raises S3Error."""
+        request = S3Request(
+            method,
+            bucket,
+            key,
+            query_of(query or {}),
+            tuple(headers),
+            body,
+            accepts=accepts,
+        )
+        return (await self.client.transport.send(request, self.acting, policy)).response
+
+    async def send(
+        self,
+        method: str,
+        bucket: str,
+        key: str = "",
+        query: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        body: Body = b"",
+        timeout: float = 30.0,
+    ) -> Answer:
+        request = S3Request(method, bucket, key, query, tuple(headers), body, timeout=timeout)
+        return await self.client.transport.send(request, self.acting)
+
+    async def head(self, bucket: str, key: str) -> ObjectStat:
+        return (await self.head_headers(bucket, key))[0]
+
+    async def head_headers(self, bucket: str, key: str) -> tuple[ObjectStat, dict[str, str]]:
+        headers = (await self.send("HEAD", bucket, key)).response.headers
+        return stat_of(key, headers, _length(headers)), headers
+
+    # conditions
+
+    async def conditions(
+        self, bucket: str, key: str, if_match: str | None, if_none_match: bool, honoured: bool
+    ) -> Headers:
+        """The headers of a conditional write; without the store's help, what a HEAD says."""
+        traits = self.client.traits
+        if not honoured:
+            found = await self.found_at(bucket, key)
+            if if_none_match and found is not None:
+                raise S3Error("PreconditionFailed", f"{key!r} exists", status=412)
+            if if_match is not None and (found is None or found.etag != if_match):
+                raise S3Error("PreconditionFailed", f"{key!r} has changed", status=412)
+            if not traits.unprobed or if_match is not None:
+                return []
+        headers: Headers = []
+        if if_none_match:
+            headers.append(("if-none-match", "*"))
+        if if_match is not None:
+            headers.append(("if-match", traits.if_match(if_match)))
+        return headers
+
+    async def source_condition(
+        self, bucket: str, key: str, etag: str, *, checked: bool = False
+    ) -> Headers:
+        if not (self.client.traits.conditional_copy or checked):
+            require(await self.head(bucket, key), etag, bucket)
+        return [("x-amz-copy-source-if-match", self.client.traits.if_match(etag))]
+
+    async def found_at(self, bucket: str, key: str) -> ObjectStat | None:
+        try:
+            return await self.head(bucket, key)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                return None
+            raise
+
+
+def require(stat: ObjectStat, etag: str | None, bucket: str) -> None:
+    if etag is not None and stat.etag != etag:
+        raise S3Error("PreconditionFailed", f"{bucket}/{stat.key} has changed", status=412)
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    text = headers.get("content-length", "")
+    if not (text.isascii() and text.isdigit()):
+        raise S3Error("InvalidResponse", "an object without Content-Length")
+    return int(text)

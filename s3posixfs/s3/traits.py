@@ -1,0 +1,26 @@
+"""What was found out about an endpoint. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from s3posixfs.core.types import Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Capabilities that the program sees, and those that only the client needs to know.
+
+    The defaults are those of a store nothing is known of: every condition is checked by a HEAD
+    first, and If-None-Match is sent along in the hope that it counts.
+    """
+
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    unprobed: bool = True
+    quoted_if_match: bool = True  # false: If-Match on PUT takes the ETag bare (Ceph RGW)
+    conditional_complete: bool = False  # conditions on CompleteMultipartUpload are honoured
+    conditional_copy: bool = False  # x-amz-copy-source-if-match is honoured
+
+    def if_match(self, etag: str) -> str:
+        """The ETag as this endpoint wants it in a condition."""
+        return f'"{etag}"' if self.quoted_if_match else etag

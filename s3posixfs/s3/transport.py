@@ -1,0 +1,283 @@
+"""A request on its way: signed afresh for each attempt, sent, and sent again when that helps."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.core.errors import EXPIRED_CREDENTIALS, S3Error
+from s3posixfs.core.objectstore import Body
+from s3posixfs.core.types import Credentials
+from s3posixfs.credentials.provider import CredentialsProvider
+from s3posixfs.s3.answers import refusal
+from s3posixfs.s3.body import Pieces, length_of, sha256_hex
+from s3posixfs.s3.endpoint import Endpoint
+from s3posixfs.s3.errors import ConnectionFailed, Refused
+from s3posixfs.s3.http import Response, request_head
+from s3posixfs.s3.pool import ConnectionPool
+from s3posixfs.s3.retry import RetryBudget, RetryPolicy, is_transient
+from s3posixfs.s3.xml import MAX_XML_BYTES
+from s3posixfs.sigv4.constants import EMPTY_SHA256
+from s3posixfs.sigv4.signing import Signer
+
+logger = logging.getLogger(__name__)
+
+MAX_SKEW_SECONDS = 600.0
+MAX_STALE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class S3Request:
+    """What is asked for. ``query`` is as on the wire, percent-encoded, without the ``?``.
+
+    ``limit`` is the largest answer body that is taken, ``timeout`` the seconds without a byte
+    moving after which an attempt is given up. ``accepts`` lists statuses from 300 up that are an
+    answer, too.
+    """
+
+    method: str
+    bucket: str = ""
+    key: str = ""
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: Body = b""
+    limit: int = MAX_XML_BYTES
+    timeout: float = 30.0
+    accepts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, and whether an attempt before it ended without one (see :class:`Refused`)."""
+
+    response: Response
+    repeated: bool
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the client has done since it was made."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    refreshes: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Acting:
+    """An identity in use: where its credentials come from, and the signer for the present ones."""
+
+    name: str
+    provider: CredentialsProvider
+    signer: Signer | None = None
+    signed_for: Credentials | None = None
+    region: str = ""
+
+    def signer_of(self, credentials: Credentials, region: str) -> Signer:
+        """The signer of these credentials, made once and kept with its derived key."""
+        if self.signer is None or self.signed_for is not credentials or self.region != region:
+            self.signer = Signer(credentials, region)
+            self.signed_for = credentials
+            self.region = region
+        return self.signer
+
+
+class Transport:
+    """Sends requests to one endpoint for any number of identities.
+
+    It learns two things from the store's refusals: how far the clocks differ, and the region to
+    sign for. Both are kept for later requests.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        pool: ConnectionPool,
+        *,
+        region: str,
+        clock: Clock,
+        random: Callable[[], float],
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        threads: trio.CapacityLimiter,
+    ) -> None:
+        self.endpoint = endpoint
+        self.region = region
+        self.clock_offset = 0.0
+        self.counters = Counters()
+        self.server = ""
+        self._pool = pool
+        self._clock = clock
+        self._random = random
+        self._policy = policy
+        self._budget = budget
+        self.threads = threads
+
+    def now(self) -> float:
+        """The store's wall clock as far as it is known, seconds since the epoch."""
+        return self._clock.time() + self.clock_offset
+
+    async def send(
+        self, request: S3Request, acting: Acting, policy: RetryPolicy | None = None
+    ) -> Answer:
+        """The answer with a status below 300 (or in ``accepts``). Raises S3Error.
+
+        Transient failures are retried within the policy and the endpoint's budget; expired
+        credentials are refreshed once, a skewed clock and a wrong region are corrected once.
+        """
+        return await _Sending(self, request, acting, policy or self._policy).run()
+
+    async def attempt(
+        self, request: S3Request, acting: Acting, credentials: Credentials, payload_hash: str
+    ) -> Response:
+        """One attempt: any answer at all, or ConnectionFailed."""
+        endpoint = self.endpoint
+        host, authority, path = endpoint.address(request.bucket, request.key)
+        headers = [("host", authority), *request.headers]
+        length = length_of(request.body)
+        if length or request.method in ("PUT", "POST"):
+            headers.append(("content-length", str(length)))
+        signer = acting.signer_of(credentials, self.region)
+        headers += signer.sign(
+            request.method, path, request.query, headers, payload_hash, self.now()
+        )
+        target = f"{path}?{request.query}" if request.query else path
+        head = request_head(request.method, target, headers)
+        self.counters.requests += 1
+        response = await self._pool.exchange(
+            host,
+            endpoint.port,
+            request.method,
+            head,
+            Pieces(request.body, self.threads) if length else None,
+            limit=request.limit,
+            timeout=request.timeout,
+        )
+        self.counters.bytes_sent += length
+        self.counters.bytes_received += len(response.body)
+        self.server = response.headers.get("server", self.server)
+        return response
+
+    def pay(self, error: S3Error) -> bool:
+        return self._budget.take(error)
+
+    def succeed(self, retries: int) -> None:
+        self._budget.give_back(max(1, retries * RetryBudget.RETRY_COST))
+
+    def draw(self) -> float:
+        return self._random()
+
+    def local_time(self) -> float:
+        return self._clock.time()
+
+
+class _Sending:
+    """The attempts of one request."""
+
+    def __init__(
+        self, transport: Transport, request: S3Request, acting: Acting, policy: RetryPolicy
+    ) -> None:
+        self._transport = transport
+        self._request = request
+        self._acting = acting
+        self._policy = policy
+        self._repeated = False
+        self._refreshed = False
+        self._skewed = False
+        self._moved_region = False
+        self._stale = 0
+
+    async def run(self) -> Answer:
+        transport = self._transport
+        request = self._request
+        if length_of(request.body):
+            payload_hash = await sha256_hex(request.body, transport.threads)
+        else:
+            payload_hash = EMPTY_SHA256
+        give_up_at = trio.current_time() + self._policy.deadline
+        failures = 0
+        while True:
+            credentials = await self._acting.provider.get()
+            error: S3Error
+            try:
+                response = await transport.attempt(request, self._acting, credentials, payload_hash)
+                if response.status < 300 or response.status in request.accepts:
+                    transport.succeed(failures)
+                    return Answer(response, self._repeated)
+                error = refusal(request.method, request.bucket, request.key, response)
+                error.repeated = self._repeated
+                if await self._mended(error, credentials):
+                    continue
+            except ConnectionFailed as failure:
+                error = failure
+                if not failure.unsent:
+                    self._repeated = True
+                if failure.stale and self._stale < MAX_STALE:
+                    self._stale += 1
+                    transport.counters.retries += 1
+                    continue
+            failures += 1
+            transport.counters.errors[error.code] += 1
+            if not is_transient(error) or failures >= self._policy.attempts:
+                raise error
+            pause = self._policy.wait(failures, transport.draw, error)
+            if trio.current_time() + pause > give_up_at or not transport.pay(error):
+                raise error
+            transport.counters.retries += 1
+            logger.debug("%s %s: %s; again in %.2f s", request.method, request.bucket, error, pause)
+            await trio.sleep(pause)
+
+    async def _mended(self, error: Refused, credentials: Credentials) -> bool:
+        """Whether something was learned from the refusal that is worth one more attempt."""
+        transport = self._transport
+        if not self._skewed and self._is_skew(error):
+            self._skewed = True
+            transport.clock_offset = error.date - transport.local_time()
+            logger.warning(
+                "the clock of this host differs from the store's by %.0f s; signing by the store's",
+                transport.clock_offset,
+            )
+            return True
+        if not self._moved_region and error.region and error.region != transport.region:
+            self._moved_region = True
+            logger.info("signing for region %s, as the store says", error.region)
+            transport.region = error.region
+            return True
+        if not self._refreshed and self._is_expiry(error, credentials):
+            self._refreshed = True
+            transport.counters.refreshes += 1
+            await self._acting.provider.refresh(credentials)
+            return True
+        return False
+
+    def _is_skew(self, error: Refused) -> bool:
+        if error.code not in ("RequestTimeTooSkewed", "AccessDenied") or not error.date:
+            return False
+        # A HEAD's refusal has no code: then only the clocks tell.
+        differs = abs(error.date - self._transport.now())
+        return differs > (1.0 if error.code == "RequestTimeTooSkewed" else MAX_SKEW_SECONDS)
+
+    def _is_expiry(self, error: Refused, credentials: Credentials) -> bool:
+        if error.code in EXPIRED_CREDENTIALS:
+            return True
+        if credentials.session_token is None:
+            return False
+        if error.code == "InvalidAccessKeyId":
+            return True  # a store that has forgotten the session says this
+        if self._request.method == "HEAD" and error.status == 400:
+            return True  # ExpiredToken, whose code a HEAD cannot say
+        # Ceph RGW says AccessDenied when a session has ended.
+        expires_at = credentials.expires_at
+        return (
+            error.status == 403
+            and expires_at is not None
+            and self._transport.now() >= expires_at - 5.0
+        )

@@ -1,0 +1,158 @@
+"""A byte stream to a store: plain TCP or TLS, with one small interface over both."""
+
+from __future__ import annotations
+
+import select
+import ssl
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from s3posixfs.core.errors import OperatorError
+from s3posixfs.s3.errors import ConnectionFailed
+
+
+class Wire(Protocol):
+    """What a connection needs of its stream. Errors are OSError and trio's."""
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all of it."""
+        ...
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Receive at least one byte, at most the buffer; 0 at the end of the stream."""
+        ...
+
+    async def wait_answer(self) -> None:
+        """Return when the peer has sent something that is not read yet; or never."""
+        ...
+
+    def readable(self) -> bool:
+        """Whether anything, or the end of the stream, waits to be read."""
+        ...
+
+    def close(self) -> None:
+        """Close at once, without a farewell. May be called again."""
+        ...
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class PlainWire:
+    """TCP; received bytes go straight into the caller's buffer."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._socket = sock
+
+    async def send(self, data: bytes | memoryview) -> None:
+        sent = await self._socket.send(data)
+        if sent < len(data):
+            view = memoryview(data)
+            while sent < len(view):
+                sent += await self._socket.send(view[sent:])
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        return await self._socket.recv_into(buffer)
+
+    async def wait_answer(self) -> None:
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def readable(self) -> bool:
+        return _readable(self._socket.fileno())
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class TlsWire:
+    """TLS over TCP. One received record is copied once, into the caller's buffer."""
+
+    __slots__ = ("_socket", "_stream")
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream], sock: trio.SocketStream) -> None:
+        self._stream = stream
+        self._socket = sock.socket
+
+    async def send(self, data: bytes | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        data = await self._stream.receive_some(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    async def wait_answer(self) -> None:
+        # Readable means little here: a TLS 1.3 server sends session tickets unasked.
+        await trio.sleep_forever()
+
+    def readable(self) -> bool:
+        return _readable(self._socket.fileno())
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """A context that verifies the store by the system's authorities, or by ``ca_file``.
+
+    Raises OperatorError when the file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except FileNotFoundError:
+        raise OperatorError(f"no such CA file: {ca_file}") from None
+    except (OSError, ssl.SSLError):
+        raise OperatorError(f"{ca_file} holds no PEM certificate that can be read") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+async def dial(host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> Wire:
+    """Connect within ``timeout`` seconds. Raises ConnectionFailed; leaves nothing open."""
+    stream: trio.SocketStream | None = None
+    try:
+        with trio.fail_after(timeout):
+            stream = await trio.open_tcp_stream(host, port)
+            if context is None:
+                return PlainWire(stream.socket)
+            secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+            await secure.do_handshake()
+            return TlsWire(secure, stream)
+    except BaseException as error:
+        if stream is not None:
+            stream.socket.close()
+        if isinstance(error, (OSError, trio.BrokenResourceError, trio.TooSlowError)):
+            raise _dial_failure(host, port, error, stream is not None) from error
+        raise
+
+
+def _dial_failure(host: str, port: int, error: Exception, connected: bool) -> ConnectionFailed:
+    if isinstance(error, trio.TooSlowError):
+        return ConnectionFailed("connect", f"{host}:{port} does not answer")
+    cause: BaseException = error
+    if isinstance(error, trio.BrokenResourceError) and error.__cause__ is not None:
+        cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return ConnectionFailed(
+            "tls", f"the certificate of {host}:{port} is not trusted: {cause.verify_message}"
+        )
+    if isinstance(cause, ssl.SSLError):
+        reason = (cause.reason or "handshake failed").replace("_", " ").lower()
+        return ConnectionFailed("tls", f"no TLS with {host}:{port}: {reason}")
+    if connected:
+        return ConnectionFailed("tls", f"{host}:{port} ended the TLS handshake")
+    if isinstance(cause, trio.socket.gaierror):
+        return ConnectionFailed("resolve", f"the name {host} cannot be resolved")
+    # open_tcp_stream groups one OSError per address it tried.
+    inner: BaseException | None = error.__cause__
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    reason = getattr(inner, "strerror", None) or str(inner or error)
+    return ConnectionFailed("connect", f"{host}:{port}: {reason}")
