@@ -1,0 +1,1 @@
+"""Programs that measure s3posixfs beside its peers, in one run each."""
