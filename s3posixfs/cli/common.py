@@ -141,12 +141,19 @@ def _fail(message: str) -> int:
     return FAILED
 
 
-def run_command(command: Callable[[], object]) -> int:
-    """Run ``command``; the exit status, after one line on standard error where it failed.
+def run_command(command: Callable[[], object]) -> None:
+    """Run ``command``; where it fails, one line on standard error and SystemExit.
 
-    0 done (or the status the command returned), 1 refused or failed, 2 wrong usage,
-    130 interrupted. With ``S3POSIXFS_DEBUG`` set, what was not foreseen shows its traceback.
+    The status is 1 for refused or failed, 2 for wrong usage, 130 for interrupted, or the
+    integer that ``command`` returns; with 0 this returns. It may be nested. With
+    ``S3POSIXFS_DEBUG`` set, what was not foreseen shows its traceback.
     """
+    status = _status_of(command)
+    if status:
+        raise SystemExit(status)
+
+
+def _status_of(command: Callable[[], object]) -> int:
     try:
         result = command()
         sys.stdout.flush()

@@ -64,13 +64,11 @@ def cli() -> None:
     """S3 for hosts with many users: a POSIX mount and an S3 store that share one identity."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the program with these arguments; its exit status."""
-    return run_command(
-        lambda: cli.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
-    )
+def run(arguments: Sequence[str]) -> None:
+    """Run the program with these arguments; SystemExit with the status where it is not 0."""
+    run_command(lambda: cli.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False))
 
 
 def main() -> None:
     """The entry point that is installed as ``s3posixfs``."""
-    sys.exit(run(sys.argv[1:]))
+    run(sys.argv[1:])
