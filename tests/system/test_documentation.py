@@ -1,0 +1,44 @@
+"""The documents name what there is, and nothing that there is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from s3posixfs.cli.main import NOUNS
+from s3posixfs.cli.mount_options import OPTIONS
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_files_of_the_package_that_are_named_exist(path: Path) -> None:
+    named = re.findall(r"`((?:s3posixfs|tests|scripts|benchmarks)/[\w./-]+)`", path.read_text())
+    for name in named:
+        assert (CHECKOUT / name).exists(), f"{path.name}: {name}"
+
+
+def test_every_mount_option_is_documented() -> None:
+    text = (CHECKOUT / "docs" / "CONFIGURATION.md").read_text()
+    documented = set(re.findall(r"`(\w+)`", text))
+    assert {option.name for option in OPTIONS} <= documented
+
+
+def test_every_command_that_is_shown_exists() -> None:
+    for path in DOCUMENTS:
+        shown = re.findall(r"^(?:sudo )?s3posixfs (\w+)", path.read_text(), re.MULTILINE)
+        assert set(shown) <= set(NOUNS), path.name
+
+
+def test_the_readme_is_short() -> None:
+    assert len((CHECKOUT / "README.md").read_text().splitlines()) < 200
