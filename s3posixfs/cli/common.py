@@ -33,13 +33,22 @@ def default_state_dir() -> Path:
     return base / "s3posixfs"
 
 
+_GROUP_STATE = f"{PROGRAM}.group_state"
+
+
+def _remember_state_dir(
+    context: click.Context, parameter: click.Parameter, value: Path | None
+) -> None:
+    # ``meta`` is what a context shares with those below it.
+    if value is not None:
+        context.meta[_GROUP_STATE] = value
+
+
 def _chosen_state_dir(
     context: click.Context, parameter: click.Parameter, value: Path | None
 ) -> Path:
-    ancestor = context.parent
-    while value is None and ancestor is not None:
-        value = ancestor.params.get("group_state")
-        ancestor = ancestor.parent
+    if value is None:
+        value = context.meta.get(_GROUP_STATE)
     return default_state_dir() if value is None else value
 
 
@@ -64,9 +73,9 @@ def group_state_option(command: _Command) -> _Command:
     """``--state DIR`` before the verb as well: ``s3posixfs user --state DIR list``."""
     return click.option(
         "--state",
-        "group_state",
         type=click.Path(path_type=Path),
         metavar="DIR",
+        callback=_remember_state_dir,
         expose_value=False,
         help=_STATE_HELP,
     )(command)
@@ -83,23 +92,25 @@ def echo_json(value: object) -> None:
 
 
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output; nothing in it is ever cut off or wrapped."""
-    # Imported here: it takes as long as all the rest of a command.
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """A table on standard output; nothing in it is ever cut off or wrapped.
 
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    width = 1
-    for row in rows:
-        cells = [_cell(value) for value in row]
-        table.add_row(*map(Text, cells))
-    for index, column in enumerate(columns):
-        width += 2 + max([len(column), *(len(_cell(row[index])) for row in rows)])
-    console = Console(file=sys.stdout, width=max(width, 20), highlight=False)
-    console.print(table, soft_wrap=False, crop=False)
+    Without headings where all of ``columns`` are empty.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [
+        max([len(column), *(len(row[index]) for row in cells)])
+        for index, column in enumerate(columns)
+    ]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(
+            text.ljust(width) for text, width in zip(row, widths, strict=True)
+        ).rstrip()
+
+    if any(columns):
+        click.secho(line(columns), bold=True)
+    for row in cells:
+        click.echo(line(row))
 
 
 def _cell(value: object) -> str:
