@@ -6,6 +6,7 @@ The socket's mode (0600) is its access control: only root, or the user who mount
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 import trio
 
 from s3posixfs.core.errors import OperatorError
+
+logger = logging.getLogger(__name__)
 
 Command = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -57,7 +60,12 @@ async def _answer(stream: trio.SocketStream, commands: Mapping[str, Command]) ->
     except (ValueError, KeyError, TypeError):
         answer: Mapping[str, Any] = {"error": "unknown command"}
     else:
-        answer = await command(message)
+        try:
+            answer = await command(message)
+        except Exception as error:
+            # A question about the mount must never end it.
+            logger.exception("the control command %s failed", message["command"])
+            answer = {"error": type(error).__name__}
     with suppress(trio.BrokenResourceError):
         await stream.send_all(json.dumps(answer).encode() + b"\n")
 

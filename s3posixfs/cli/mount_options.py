@@ -134,7 +134,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("uid", _whole(0, 2**32 - 2), 65534, "owner of objects whose S3 owner is unknown"),
     Option("gid", _whole(0, 2**32 - 2), 65534, "group of objects whose S3 owner is unknown"),
     Option("file_mode", _mode, 0o644, "permissions of files that carry none"),
-    Option("dir_mode", _mode, 0o755, "permissions of folders that carry none"),
+    Option("dir_mode", _mode, None, "permissions of folders that carry none"),
     Option("metadata_ttl", _number(0, 86400), 1.0, "seconds that attributes and listings are kept"),
     Option(
         "access",

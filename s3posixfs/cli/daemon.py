@@ -1,0 +1,455 @@
+"""The mount daemon: wires credentials, client, filesystem and FUSE, and reports when it answers.
+
+Run as ``python -m s3posixfs.cli.daemon SOURCE MOUNTPOINT FD`` by ``s3posixfs mount``, which writes
+the options as JSON to its standard input and reads one line of JSON from FD. It never forks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import trio
+
+from s3posixfs.cli.control import Command, serve_control
+from s3posixfs.cli.mount_options import MountOptions
+from s3posixfs.cli.mountpoints import control_socket, default_cache_folder
+from s3posixfs.core.clock import SystemClock
+from s3posixfs.core.errors import OperatorError, S3Error
+from s3posixfs.credentials.provider import (
+    AssumeRoleProvider,
+    CredentialsError,
+    CredentialsProvider,
+    ProfileProvider,
+)
+from s3posixfs.credentials.refresher import Refresher
+from s3posixfs.data.block_cache import BlockCache
+from s3posixfs.data.budget import MemoryBudget
+from s3posixfs.data.reader import Readers
+from s3posixfs.data.staging import StagingArea
+from s3posixfs.fs.config import Access, FsConfig, SignAs, Unmapped
+from s3posixfs.fs.filesystem import FileSystem
+from s3posixfs.fs.signers_s3 import (
+    FileIdentities,
+    IdentitySource,
+    NoIdentities,
+    S3Signers,
+    StoreIdentities,
+    StsSettings,
+    owner_id_of,
+)
+from s3posixfs.fuse.session import SessionOptions, serve
+from s3posixfs.s3.check import check
+from s3posixfs.s3.client import S3Client
+
+logger = logging.getLogger("s3posixfs")
+
+DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
+_PR_SET_DUMPABLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What ``s3posixfs mount`` was asked for. Holds no secret."""
+
+    source: str
+    mountpoint: Path
+    options: MountOptions
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MountRequest:
+        values = dict(data["values"])
+        values["trusted_owners"] = tuple(values["trusted_owners"])
+        options = MountOptions(values, frozenset(data["kernel"]))
+        return cls(str(data["source"]), Path(data["mountpoint"]), options)
+
+    @property
+    def bucket(self) -> str | None:
+        """The bucket to mount; None for all."""
+        return self.source.strip("/").partition("/")[0] or None
+
+    @property
+    def prefix(self) -> str:
+        """The prefix below the bucket, with a slash at its end, or empty."""
+        rest = self.source.strip("/").partition("/")[2].strip("/")
+        return f"{rest}/" if rest else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go, after the profile was asked for what the options leave open."""
+
+    url: str
+    region: str
+
+
+def find_endpoint(options: MountOptions) -> Endpoint:
+    """Endpoint and region: by option, else by the AWS profile and environment, else AWS."""
+    import botocore.exceptions
+    import botocore.session
+
+    session = botocore.session.Session(profile=options.text("profile"))
+    url, region = options.text("endpoint_url"), options.text("region")
+    try:
+        region = region or session.get_config_variable("region") or "us-east-1"
+        if url is None:
+            client = session.create_client(
+                "s3",
+                region_name=region,
+                aws_access_key_id="-",
+                aws_secret_access_key="-",  # noqa: S106
+            )
+            url = str(client.meta.endpoint_url)
+            client.close()
+    except botocore.exceptions.ProfileNotFound:
+        if options.text("credentials_file") is None or url is None:
+            raise OperatorError(
+                f"there is no profile {options.text('profile')!r} in the AWS configuration; "
+                "give profile=NAME of one that exists, or credentials_file=FILE"
+            ) from None
+        region = region or "us-east-1"
+    except botocore.exceptions.BotoCoreError as error:
+        raise OperatorError(f"the AWS configuration cannot be used: {error}") from None
+    return Endpoint(url, region)
+
+
+def _identity_source(options: MountOptions, signers_store: Any) -> IdentitySource:
+    given = options.text("identities")
+    if given == "auto":
+        return StoreIdentities(signers_store)
+    if given is not None:
+        return FileIdentities(Path(given))
+    if DEFAULT_IDENTITIES.exists():
+        return FileIdentities(DEFAULT_IDENTITIES)
+    return NoIdentities()
+
+
+def _config(request: MountRequest) -> FsConfig:
+    options = request.options
+    return FsConfig(
+        bucket=request.bucket,
+        prefix=request.prefix,
+        uid=options.whole("uid"),
+        gid=options.whole("gid"),
+        file_mode=options.whole("file_mode"),
+        dir_mode=None if options.values["dir_mode"] is None else options.whole("dir_mode"),
+        metadata_ttl=options.number("metadata_ttl"),
+        access=cast(Access, options.text("access")),
+        access_ttl=options.number("access_ttl"),
+        sign_as=cast(SignAs, options.text("sign_as")),
+        unmapped=cast(Unmapped, options.text("unmapped")),
+        read_only=options.flag("ro"),
+        trusted_owners=frozenset(options.names("trusted_owners")),
+    )
+
+
+def _daemon_credentials(
+    options: MountOptions, endpoint: Endpoint, nursery: trio.Nursery, clock: SystemClock
+) -> tuple[CredentialsProvider, Refresher | None]:
+    credentials_file = options.text("credentials_file")
+    provider: CredentialsProvider = ProfileProvider(
+        options.text("profile"),
+        clock=clock,
+        identity=options.text("profile") or "default",
+        credentials_file=Path(credentials_file) if credentials_file else None,
+    )
+    role_arn = options.text("role_arn")
+    if role_arn is not None:
+        provider = AssumeRoleProvider(
+            provider,
+            sts_url=_sts_url(options, endpoint),
+            region=endpoint.region,
+            role_arn=role_arn,
+            session_name="s3posixfs",
+            clock=clock,
+            duration=options.whole("session_duration"),
+            identity="daemon",
+            ca_file=_ca_file(options),
+        )
+    # Also over a profile: one that assumes a role, or asks a process, gives what expires.
+    refresher = Refresher(provider, nursery=nursery, clock=clock, random=_random(), name="daemon")
+    return refresher, refresher
+
+
+def _random() -> Callable[[], float]:
+    import random
+
+    return random.random
+
+
+def _ca_file(options: MountOptions) -> Path | None:
+    text = options.text("ca_file")
+    return Path(text) if text is not None else None
+
+
+def _sts_url(options: MountOptions, endpoint: Endpoint) -> str:
+    given = options.text("sts_endpoint_url")
+    if given is not None:
+        return given
+    if endpoint.url.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return endpoint.url.replace("//s3.", "//sts.")
+    return endpoint.url
+
+
+class Mount:
+    """One running mount: everything it is made of, and what it answers about itself."""
+
+    def __init__(self, request: MountRequest, ready: Callable[[], None]) -> None:
+        self._request = request
+        self._ready = ready
+        self._clock = SystemClock()
+        self._started = time.time()
+
+    async def run(self) -> None:
+        """Serve until unmounted or told to stop; everything dirty is uploaded then.
+
+        Raises OperatorError before ``ready`` for what the person who mounts can mend.
+        """
+        request, options = self._request, self._request.options
+        if options.flag("writeback"):
+            raise OperatorError(
+                "writeback=on is not available in this version: close and fsync return when "
+                "the data is in S3; leave the option out"
+            )
+        endpoint = await trio.to_thread.run_sync(find_endpoint, options)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(
+                S3Client(
+                    endpoint.url,
+                    region=endpoint.region,
+                    clock=self._clock,
+                    path_style=not endpoint.url.endswith(".amazonaws.com"),
+                    ca_file=_ca_file(options),
+                )
+            )
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            credentials, refresher = _daemon_credentials(options, endpoint, nursery, self._clock)
+            await _first_credentials(credentials)
+            store = client.acting_as(credentials, "daemon")
+            await check(store, request.bucket, prefix=request.prefix)
+            signers = S3Signers(
+                client,
+                credentials,
+                daemon_owner_id=await owner_id_of(store),
+                source=_identity_source(options, store),
+                sts=StsSettings(
+                    url=_sts_url(options, endpoint),
+                    region=endpoint.region,
+                    duration=options.whole("session_duration"),
+                    ca_file=_ca_file(options),
+                    credentials_file=_path(options.text("credentials_file")),
+                ),
+                trusted_owners=frozenset(options.names("trusted_owners")),
+                clock=self._clock,
+                nursery=nursery,
+            )
+            await signers.load()
+            await client.probe(store, request.bucket, prefix=request.prefix)
+            memory = options.whole("memory_limit")
+            readers = Readers(
+                cache=BlockCache(memory), budget=MemoryBudget(memory), nursery=nursery
+            )
+            staging = StagingArea(
+                self._cache_folder(),
+                memory_limit=memory // 4,
+                disk_limit=None,
+                clock=self._clock,
+                readers=readers,
+            )
+            stack.callback(staging.close)
+            filesystem = FileSystem(
+                _config(request),
+                signers,
+                readers=readers,
+                staging=staging,
+                clock=self._clock,
+                nursery=nursery,
+            )
+            await filesystem.start()
+            commands = self._commands(filesystem, client, signers, refresher)
+            await nursery.start(serve_control, control_socket(request.mountpoint), commands)
+            nursery.start_soon(signers.run)
+            left = await self._serve(filesystem)
+            nursery.cancel_scope.cancel()
+        for path in left:
+            logger.error("not in S3: %s", path)
+
+    async def _serve(self, filesystem: FileSystem) -> tuple[str, ...]:
+        options = self._request.options
+        try:
+            return await serve(
+                filesystem,
+                str(self._request.mountpoint),
+                SessionOptions(
+                    source=self._request.source,
+                    allow_other=options.flag("allow_other"),
+                    extra=self._request.options.kernel,
+                ),
+                ready=self._ready,
+            )
+        except RuntimeError as error:
+            raise OperatorError(
+                f"cannot mount at {self._request.mountpoint}: {error}; "
+                "`s3posixfs doctor` says what is missing"
+            ) from None
+
+    def _cache_folder(self) -> Path:
+        given = self._request.options.text("cache_dir")
+        if given is not None:
+            return Path(given)
+        return default_cache_folder(self._request.mountpoint, self._request.source)
+
+    def _commands(
+        self,
+        filesystem: FileSystem,
+        client: S3Client,
+        signers: S3Signers,
+        refresher: Refresher | None,
+    ) -> dict[str, Command]:
+        async def status(message: Mapping[str, Any]) -> Mapping[str, Any]:
+            await trio.lowlevel.checkpoint()
+            own = refresher.status if refresher is not None else None
+            return {
+                "health": "ok",
+                "source": self._request.source,
+                "pid": os.getpid(),
+                "since": self._started,
+                "daemon_credentials_expire": own.expires_at if own is not None else None,
+                "daemon_refreshes": own.refreshes if own is not None else 0,
+                "daemon_last_error": own.last_error if own is not None else None,
+                "filesystem": filesystem.status(),
+                "client": client.status(),
+                "capabilities": {
+                    name: getattr(client.traits.capabilities, name)
+                    for name in client.traits.capabilities.__slots__
+                },
+                "identities": signers.status(),
+            }
+
+        async def drain(message: Mapping[str, Any]) -> Mapping[str, Any]:
+            left: tuple[str, ...] = ()
+            with trio.move_on_after(float(message.get("wait", 1.0))):
+                left = await filesystem.drain()
+            state = filesystem.status()
+            answer = {
+                "dirty_files": state.get("dirty_files", 0),
+                "dirty_bytes": state.get("dirty_bytes", 0),
+            }
+            return {**answer, "error": f"cannot upload {left[0]}"} if left else answer
+
+        return {"status": status, "drain": drain}
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text is not None else None
+
+
+async def _first_credentials(provider: CredentialsProvider) -> None:
+    try:
+        await provider.get()
+    except CredentialsError as error:
+        raise OperatorError(
+            f"no credentials for the mount: {error.cause}; give profile=NAME of an AWS "
+            "configuration (and credentials_file=FILE where it is not the user's own)"
+        ) from None
+
+
+def _protect_memory() -> None:
+    """Keep secrets out of core dumps and of other users' debuggers (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _run(request: MountRequest, ready: Callable[[], None]) -> None:
+    _protect_memory()
+    mount = Mount(request, ready)
+    try:
+        trio.run(mount.run)
+    except BaseExceptionGroup as group:
+        known, rest = group.split((OperatorError, S3Error))
+        if rest is not None or known is None:
+            raise
+        raise _as_operator_error(_first(known)) from None
+    except S3Error as error:
+        raise _as_operator_error(error) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _as_operator_error(error: BaseException) -> OperatorError:
+    if isinstance(error, OperatorError):
+        return error
+    return OperatorError(f"the store refused what the mount needs: {error}")
+
+
+def _log_to_stderr(options: MountOptions) -> None:
+    logging.basicConfig(
+        level=str(options.text("log_level")).upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # Other people's debug lines hold what must not be logged (botocore logs tokens).
+    for name in ("botocore", "boto3", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def run_in_foreground(data: Mapping[str, Any]) -> None:
+    """Serve in this process until unmounted; raises OperatorError."""
+    request = MountRequest.from_json(data)
+    _log_to_stderr(request.options)
+
+    def ready() -> None:
+        logger.info("mounted %s at %s", request.source, request.mountpoint)
+
+    _run(request, ready)
+
+
+def main() -> int:
+    """The daemon's entry point; see the module's text."""
+    report = int(sys.argv[3])
+    request = MountRequest.from_json(json.load(sys.stdin))
+    _log_to_stderr(request.options)
+
+    def tell(answer: Mapping[str, Any]) -> None:
+        with os.fdopen(report, "wb") as pipe:
+            pipe.write(json.dumps(answer).encode() + b"\n")
+
+    told = False
+
+    def ready() -> None:
+        nonlocal told
+        told = True
+        logger.info("mounted %s at %s", request.source, request.mountpoint)
+        tell({"ready": True})
+
+    try:
+        _run(request, ready)
+    except OperatorError as error:
+        logger.error("%s", error)
+        if not told:
+            tell({"error": str(error)})
+        return 1
+    except BaseException as error:
+        logger.exception("the mount ended by a defect")
+        if not told:
+            tell({"error": f"internal error ({type(error).__name__}); the log says where"})
+        return 1
+    logger.info("unmounted %s", request.mountpoint)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

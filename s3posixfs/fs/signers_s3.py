@@ -1,0 +1,330 @@
+"""The signers of a mount over a real store: who has credentials, and how they stay alive.
+
+The identity map is reread while the mount runs. A map that cannot be read keeps the old one. An
+identity that did not change keeps its credentials; one that changed, or went, loses them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import trio
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.core.errors import OperatorError, S3Error
+from s3posixfs.credentials.provider import (
+    AssumeRoleProvider,
+    CredentialsProvider,
+    ProfileProvider,
+)
+from s3posixfs.credentials.refresher import Refresher
+from s3posixfs.fs.signers import Signer
+from s3posixfs.identity.map import (
+    Identity,
+    IdentityMap,
+    identities_from_json,
+    parse_identities,
+)
+from s3posixfs.s3 import xml
+from s3posixfs.s3.client import S3Client
+from s3posixfs.s3.store import S3ObjectStore
+
+logger = logging.getLogger(__name__)
+
+# The map follows its source within this many seconds; a file is only looked at (stat).
+FILE_SECONDS = 1.0
+STORE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySnapshot:
+    """A map, and the names in it whose objects may state their own ownership (role admin)."""
+
+    identities: IdentityMap
+    admins: frozenset[str] = frozenset()
+
+
+class IdentitySource(Protocol):
+    """Where the map comes from. Both methods raise OperatorError or S3Error."""
+
+    interval: float
+
+    async def load(self) -> IdentitySnapshot: ...
+
+    async def changed(self) -> bool:
+        """Whether a ``load`` could give something new."""
+        ...
+
+
+class NoIdentities:
+    """A mount for which all S3 owners are unknown and that signs as the daemon only."""
+
+    interval = float("inf")
+
+    async def load(self) -> IdentitySnapshot:
+        return IdentitySnapshot(IdentityMap(()))
+
+    async def changed(self) -> bool:
+        return False
+
+
+class FileIdentities:
+    """``identities.toml``, read anew when it changes."""
+
+    interval = FILE_SECONDS
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+
+    async def load(self) -> IdentitySnapshot:
+        return await trio.to_thread.run_sync(self._load)
+
+    def _load(self) -> IdentitySnapshot:
+        try:
+            self._seen = self._stamp()
+            text = self._path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise OperatorError(f"identities={self._path}: not UTF-8 text") from None
+        except OSError as error:
+            raise OperatorError(f"identities={self._path}: {error.strerror}") from None
+        return IdentitySnapshot(parse_identities(text, str(self._path)))
+
+    async def changed(self) -> bool:
+        try:
+            return await trio.to_thread.run_sync(self._stamp) != self._seen
+        except OSError as error:
+            raise OperatorError(f"identities={self._path}: {error.strerror}") from None
+
+    def _stamp(self) -> tuple[int, int, int]:
+        found = os.stat(self._path)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class StoreIdentities:
+    """``identities=auto``: the embedded store is asked, as the daemon."""
+
+    interval = STORE_SECONDS
+
+    def __init__(self, store: S3ObjectStore) -> None:
+        self._store = store
+
+    async def load(self) -> IdentitySnapshot:
+        try:
+            answer = await self._store.request("GET", query={"s3posixfs-identities": ""})
+            data = json.loads(bytes(answer.body))
+            admins = frozenset(
+                str(row["name"]) for row in data["identities"] if row.get("role") == "admin"
+            )
+            return IdentitySnapshot(identities_from_json(data), admins)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise OperatorError(
+                f"identities=auto: {self._store.endpoint_url} is no s3posixfs store; "
+                "write an identity file and give identities=FILE"
+            ) from None
+        except S3Error as error:
+            if error.status == 0 or error.status >= 500:
+                raise
+            raise OperatorError(
+                f"identities=auto: {self._store.endpoint_url} does not give the map ({error}); "
+                "use a profile with role admin or a policy that allows s3posixfs:ListIdentities, "
+                "or write an identity file"
+            ) from None
+
+    async def changed(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class StsSettings:
+    """How identities are assumed: STS's URL and region, the life asked for in seconds."""
+
+    url: str
+    region: str
+    duration: int
+    ca_file: Path | None = None
+    credentials_file: Path | None = None
+
+
+class S3Signers:
+    """Implements :class:`~s3posixfs.fs.signers.Signers`; ``run`` keeps the map up to date."""
+
+    def __init__(
+        self,
+        client: S3Client,
+        daemon: CredentialsProvider,
+        *,
+        daemon_owner_id: str,
+        source: IdentitySource,
+        sts: StsSettings,
+        trusted_owners: frozenset[str],
+        clock: Clock,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._client = client
+        self._daemon_credentials = daemon
+        self._daemon_owner_id = daemon_owner_id
+        self._daemon = Signer("daemon", client.acting_as(daemon, "daemon"), trusted=True)
+        self._source = source
+        self._sts = sts
+        self._trusted_owners = trusted_owners
+        self._clock = clock
+        self._nursery = nursery
+        self._snapshot = IdentitySnapshot(IdentityMap(()))
+        self._signers: dict[str, tuple[Identity, Signer, Refresher]] = {}
+
+    # the protocol of the filesystem
+
+    def daemon(self) -> Signer:
+        return self._daemon
+
+    def for_uid(self, uid: int) -> Signer | None:
+        # Root acts as the daemon, whatever S3 user is said to have uid 0.
+        identity = self._snapshot.identities.by_uid(uid) if uid != 0 else None
+        return self._signer(identity) if identity is not None else None
+
+    def for_owner(self, owner_id: str) -> Signer | None:
+        if owner_id == self._daemon_owner_id:
+            return self._daemon
+        identity = self._snapshot.identities.by_owner_id(owner_id)
+        return self._signer(identity) if identity is not None else None
+
+    def identity_map(self) -> IdentityMap:
+        return self._snapshot.identities
+
+    def trusts(self, owner_id: str) -> bool:
+        return (
+            owner_id == self._daemon_owner_id
+            or owner_id in self._snapshot.admins
+            or owner_id in self._trusted_owners
+            or "*" in self._trusted_owners
+        )
+
+    # credentials
+
+    def _signer(self, identity: Identity) -> Signer | None:
+        known = self._signers.get(identity.name)
+        if known is not None and known[0] == identity:
+            return known[1]
+        provider = self._provider(identity)
+        if provider is None:
+            return None
+        refresher = Refresher(
+            provider,
+            nursery=self._nursery,
+            clock=self._clock,
+            random=random.random,
+            name=identity.name,
+        )
+        signer = Signer(
+            identity.name,
+            self._client.acting_as(refresher, identity.name),
+            owner=identity.owner,
+            trusted=identity.name in self._snapshot.admins,
+        )
+        self._signers[identity.name] = (identity, signer, refresher)
+        return signer
+
+    def _provider(self, identity: Identity) -> CredentialsProvider | None:
+        source = self._daemon_credentials
+        if identity.profile is not None:
+            source = ProfileProvider(
+                identity.profile,
+                clock=self._clock,
+                identity=identity.name,
+                credentials_file=self._sts.credentials_file,
+            )
+        if identity.role_arn is None:
+            return source if identity.profile is not None else None
+        return AssumeRoleProvider(
+            source,
+            sts_url=self._sts.url,
+            region=self._sts.region,
+            role_arn=identity.role_arn,
+            session_name=identity.name,
+            clock=self._clock,
+            duration=self._sts.duration,
+            identity=identity.name,
+            ca_file=self._sts.ca_file,
+        )
+
+    # the map
+
+    async def load(self) -> None:
+        """Read the map for the first time. Raises OperatorError or S3Error."""
+        self._accept(await self._source.load())
+
+    async def run(self) -> None:
+        """Follow the source of the map until cancelled."""
+        complained = False
+        while True:
+            await trio.sleep(self._source.interval)
+            try:
+                if await self._source.changed():
+                    self._accept(await self._source.load())
+            except (OperatorError, S3Error) as error:
+                if not complained:
+                    logger.warning("the identities stay as they were: %s", error)
+                complained = True
+            except Exception:
+                # A defect here must not end the mount that all share.
+                logger.exception("reading the identities failed")
+            else:
+                complained = False
+
+    def _accept(self, snapshot: IdentitySnapshot) -> None:
+        if snapshot == self._snapshot:
+            return
+        self._snapshot = snapshot
+        current = {identity.name: identity for identity in snapshot.identities.identities}
+        for name, (identity, signer, _) in list(self._signers.items()):
+            if current.get(name) != identity or signer.trusted != (name in snapshot.admins):
+                del self._signers[name]
+        logger.info("%d identities", len(current))
+
+    def status(self) -> list[dict[str, Any]]:
+        """A row an identity: how it signs, when its credentials end, its last error."""
+        rows: list[dict[str, Any]] = []
+        for identity in self._snapshot.identities.identities:
+            known = self._signers.get(identity.name)
+            state = known[2].status if known is not None else None
+            if identity.role_arn is not None:
+                signs_by = identity.role_arn
+            else:
+                signs_by = f"profile {identity.profile}" if identity.profile else "daemon"
+            rows.append(
+                {
+                    "name": identity.name,
+                    "uid": identity.owner.uid,
+                    "gid": identity.owner.gid,
+                    "signs_by": signs_by,
+                    "used": known is not None,
+                    "expires_at": state.expires_at if state is not None else None,
+                    "last_error": state.last_error if state is not None else None,
+                    "refreshes": state.refreshes if state is not None else 0,
+                }
+            )
+        return rows
+
+
+async def owner_id_of(store: S3ObjectStore) -> str:
+    """The S3 owner ID of objects that ``store``'s identity writes: what ListBuckets names.
+
+    Empty where it may not list buckets; its objects then need ``trusted_owners`` to be believed.
+    """
+    try:
+        answer = await store.request("GET")
+    except S3Error as error:
+        if error.status in (403, 404, 405, 501):
+            logger.warning("the daemon may not list buckets, so its own objects are not known")
+            return ""
+        raise
+    for owner in xml.children(xml.parse(answer.body), "Owner"):
+        return xml.fields(owner).get("ID", "")
+    return ""
