@@ -222,7 +222,11 @@ class AssumeRoleProvider(_Fetching):
                 aws_session_token=source.session_token,
                 verify=str(self._ca_file) if self._ca_file else None,
                 config=Config(
-                    connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 2}
+                    connect_timeout=5,
+                    read_timeout=15,
+                    retries={"total_max_attempts": 2},
+                    # How short a session may be is the store's to say.
+                    parameter_validation=False,
                 ),
             )
             try:
