@@ -17,6 +17,7 @@ import errno
 import os
 import secrets
 import stat as stat_module
+from contextlib import suppress
 
 from s3posixfs.store.backend.facts import FactsCodec, StoredFacts
 from s3posixfs.store.backend.tree import FILE_FLAGS, write_whole
@@ -131,10 +132,8 @@ class FactsStore:
     def forget(self, sidecar: str | None) -> None:
         """Remove a sidecar that no file leads to any more."""
         if sidecar is not None:
-            try:
+            with suppress(FileNotFoundError):
                 os.unlink(f"{sidecar[-2:]}/{sidecar}", dir_fd=self._sidecars)
-            except FileNotFoundError:
-                pass
 
     def _placed(self, fd: int, stored: StoredFacts) -> StoredFacts:
         return StoredFacts(
@@ -176,10 +175,8 @@ class FactsStore:
         try:
             write_whole(self._sidecars, folder, name, sealed)
         except FileNotFoundError:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(folder, 0o700, dir_fd=self._sidecars)
-            except FileExistsError:
-                pass
             os.fsync(self._sidecars)
             write_whole(self._sidecars, folder, name, sealed)
 

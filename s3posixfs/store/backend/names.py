@@ -155,6 +155,10 @@ class EscapedName:
     def is_long(self) -> bool:
         return self.kind == _LONG
 
+    @property
+    def is_object(self) -> bool:
+        return self.kind == _OBJECT
+
 
 def parse_escaped(name: bytes) -> EscapedName:
     """Take apart a name that begins with :data:`MARK`."""

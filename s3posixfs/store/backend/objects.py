@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import md5
+from typing import TypeVar
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
@@ -42,6 +43,7 @@ from s3posixfs.store.backend.names import (
     Step,
     beside_names,
     is_bucket_name,
+    is_plain,
 )
 from s3posixfs.store.backend.problems import (
     no_such_bucket,
@@ -54,6 +56,7 @@ from s3posixfs.store.backend.tree import (
     DIRECTORY_FLAGS,
     FILE_FLAGS,
     make_directory,
+    open_directory,
     open_steps,
     rename_between,
 )
@@ -61,6 +64,9 @@ from s3posixfs.store.backend.tree import (
 EMPTY_ETAG = md5(usedforsecurity=False).hexdigest()
 _OBJECT_MODE = 0o644
 _ATTEMPTS = 200
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -77,6 +83,11 @@ class Found:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def take_record(self) -> ObjectRecord:
+        """Close the file; the record."""
+        self.close()
+        return self.record
 
 
 class _Again(Exception):
@@ -134,15 +145,25 @@ class Objects:
         return found or self._open_at(bucket_fd, path, path.plain)
 
     def _open_at(self, bucket_fd: int, path: KeyPath, place: Place) -> Found | None:
-        try:
-            if place.steps:
+        if not place.steps:
+            found = self._open_file(bucket_fd, place.name, path.key)
+        else:
+            try:
                 parent = open_steps(bucket_fd, place.steps)
-                try:
-                    fd = os.open(place.name, FILE_FLAGS, dir_fd=parent)
-                finally:
-                    os.close(parent)
-            else:
-                fd = os.open(place.name, FILE_FLAGS, dir_fd=bucket_fd)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                found = self._open_file(parent, place.name, path.key)
+            finally:
+                os.close(parent)
+        if found is not None:
+            found.place = place
+        return found
+
+    def _open_file(self, parent: int, name: bytes, key: str) -> Found | None:
+        """The object in a file, or None where there is none or something else."""
+        try:
+            fd = os.open(name, FILE_FLAGS, dir_fd=parent)
         except OSError as error:
             # ELOOP: a symlink. ENXIO: a socket.
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
@@ -154,15 +175,13 @@ class Objects:
                 os.close(fd)
                 return None
             stored = self._facts.read(fd, stat)
-            record = object_record(path.key, stat, stored, self._user_of_uid)
+            record = object_record(key, stat, stored, self._user_of_uid)
         except BaseException:
             os.close(fd)
             raise
-        return Found(fd, stat, stored, place, record)
+        return Found(fd, stat, stored, None, record)
 
-    def _open_marker(
-        self, bucket_fd: int, path: KeyPath, folder: Sequence[Step]
-    ) -> Found | None:
+    def _open_marker(self, bucket_fd: int, path: KeyPath, folder: Sequence[Step]) -> Found | None:
         try:
             fd = open_steps(bucket_fd, folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -178,6 +197,42 @@ class Objects:
             return None
         record = marker_record(path.key, stat, stored, self._user_of_uid)
         return Found(fd, stat, stored, None, record)
+
+    def read_at(self, parent: int, segment: bytes, key: str) -> ObjectRecord | None:
+        """The object of a segment in an open directory, or None; for listings."""
+        for _ in range(_ATTEMPTS):
+            with suppress(FactsGone):
+                if is_plain(segment):
+                    found = self._open_file(parent, segment, key)
+                    if found is not None:
+                        return found.take_record()
+                *outer, name = beside_names(segment)
+                try:
+                    inner = open_directory(parent, outer) if outer else parent
+                except (FileNotFoundError, NotADirectoryError):
+                    return None
+                try:
+                    found = self._open_file(inner, name, key)
+                finally:
+                    if outer:
+                        os.close(inner)
+                return None if found is None else found.take_record()
+        return None
+
+    def marker_at(self, fd: int, key: str) -> ObjectRecord | None:
+        """The marker object that an open directory is, or None."""
+        stat = os.fstat(fd)
+        try:
+            stored = self._facts.read(fd, stat)
+        except FactsGone:
+            return None
+        if stored is None:
+            return None
+        return marker_record(key, stat, stored, self._user_of_uid)
+
+    def is_marker(self, fd: int) -> bool:
+        """Whether an open directory is a marker object."""
+        return self.marker_at(fd, "") is not None
 
     # --- writing -------------------------------------------------------------------------
 
@@ -201,14 +256,11 @@ class Objects:
         os.fsync(fd)
         kept = False
         try:
-            record = self._retrying(
-                lambda: self._place_once(bucket, path, name, facts.owner, condition)
-            )
+            self._retrying(lambda: self._place_once(bucket, path, name, facts.owner, condition))
             kept = True
         finally:
             if not kept:
                 self._facts.forget(self._facts.sidecar_of(fd))
-        del record
         return object_record(path.key, os.fstat(fd), stored, self._user_of_uid)
 
     def _dress(
@@ -500,7 +552,6 @@ class Objects:
                     if self._facts.read(fd, os.fstat(fd)) is not None:
                         return False
                     os.rmdir(step.name, dir_fd=parent)
-                    self._facts.forget(None)
                 finally:
                     os.close(fd)
         except FileNotFoundError:

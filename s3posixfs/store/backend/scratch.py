@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import os
 import secrets
+from contextlib import suppress
 
 from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, remove_tree
 
@@ -46,10 +47,8 @@ class Scratch:
 
     def discard(self, name: str) -> None:
         """Remove a file, if it is still here."""
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
-        except FileNotFoundError:
-            pass
 
     def close(self) -> None:
         """Remove the directory with all in it."""

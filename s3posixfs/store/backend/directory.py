@@ -1,0 +1,464 @@
+"""The directory backend: buckets are directories, objects plain files, below one root.
+
+All functions block and may be called from any number of threads, and several processes may use
+one root. They raise :class:`~s3posixfs.core.errors.S3Error` with AWS's codes; a full disk is
+StorageFull (507). What is acknowledged is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.types import MIN_PART_BYTES, PosixOwner
+from s3posixfs.store.backend.attributes import FactsStore, supports_xattrs
+from s3posixfs.store.backend.buckets import Buckets
+from s3posixfs.store.backend.facts import FactsCodec
+from s3posixfs.store.backend.listing import list_bucket
+from s3posixfs.store.backend.locks import KeyLocks
+from s3posixfs.store.backend.multipart import PendingPart, Uploads
+from s3posixfs.store.backend.names import KeyPath, key_path
+from s3posixfs.store.backend.objects import Objects
+from s3posixfs.store.backend.pending import Pending
+from s3posixfs.store.backend.problems import no_such_key, precondition_failed, translated
+from s3posixfs.store.backend.records import (
+    ALWAYS,
+    BucketRecord,
+    CompletedPart,
+    Condition,
+    Listing,
+    ObjectFacts,
+    ObjectRecord,
+    PartsPage,
+    UploadRecord,
+    UploadsPage,
+)
+from s3posixfs.store.backend.scratch import Scratch
+from s3posixfs.store.backend.snapshots import SnapshotCache
+from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, write_whole
+
+INTERNAL = ".s3posixfs"
+_KEY_FILE = "seal-key"
+_KEY_BYTES = 32
+
+
+class OpenObject:
+    """An object's record and its open file, of one version; the caller closes it.
+
+    ``fd`` is -1 for an empty marker object, which has no bytes to read.
+    """
+
+    __slots__ = ("fd", "record")
+
+    def __init__(self, record: ObjectRecord, fd: int) -> None:
+        self.record = record
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close the descriptor; a second time does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class PendingObject(Pending[ObjectRecord]):
+    """An object that takes bytes."""
+
+    __slots__ = ("_bucket", "_objects", "_path")
+
+    def __init__(self, objects: Objects, scratch: Scratch, bucket: str, path: KeyPath) -> None:
+        super().__init__(scratch)
+        self._objects = objects
+        self._bucket = bucket
+        self._path = path
+
+    @translated
+    def commit(self, facts: ObjectFacts, condition: Condition = ALWAYS) -> ObjectRecord:
+        """Make it the object in one step; durable on return, and nothing remains on failure.
+
+        S3Error PreconditionFailed (412); NoSuchKey (404) for If-Match with no object there;
+        StorageFull (507).
+        """
+        return self._commit_with(
+            lambda fd, name: self._objects.place(
+                self._bucket, self._path, fd, name, self.size, facts, condition
+            )
+        )
+
+
+class DirectoryBackend:
+    """Buckets and objects below ``root``; the store's own files in ``root/.s3posixfs``."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        user_of_uid: Callable[[int], str | None],
+        clock: Clock,
+        min_part_bytes: int = MIN_PART_BYTES,
+        xattrs: bool | None = None,
+    ) -> None:
+        """Open or make a root.
+
+        ``user_of_uid`` names the S3 user of a uid (for files of local programs). ``xattrs``
+        chooses where facts are kept; None tries what the filesystem has. OperatorError where
+        the root can't be used.
+        """
+        self._open: list[int] = []
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._root = self._keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            with suppress(FileExistsError):
+                os.mkdir(INTERNAL, 0o700, dir_fd=self._root)
+                os.fsync(self._root)
+            internal = self._keep(os.open(INTERNAL, DIRECTORY_FLAGS, dir_fd=self._root))
+            tmp, locks, sidecars, uploads, documents = (
+                self._internal(internal, name)
+                for name in ("tmp", "locks", "sidecars", "uploads", "documents")
+            )
+            if xattrs is None:
+                xattrs = supports_xattrs(internal)
+            codec = FactsCodec(_seal_key(internal))
+            self._scratch = Scratch(tmp)
+        except OSError as error:
+            self._close_all()
+            raise OperatorError(
+                f"the store can't use {root}: {error.strerror or error}; give it a directory that"
+                " it may write to"
+            ) from error
+        facts = FactsStore(codec, sidecars, xattrs=xattrs)
+        self._locks = KeyLocks(locks)
+        self._objects = Objects(self._root, self._scratch, facts, self._locks, user_of_uid, clock)
+        self._uploads = Uploads(
+            uploads, self._scratch, facts, codec, self._objects, clock, min_part_bytes
+        )
+        self._buckets = Buckets(
+            self._root,
+            documents,
+            self._scratch,
+            facts,
+            self._locks,
+            self._objects,
+            self._uploads,
+            user_of_uid,
+            clock,
+        )
+        self._snapshots = SnapshotCache()
+
+    def close(self) -> None:
+        """Remove this process's temporary files and close everything; call it once, at the end."""
+        self._scratch.close()
+        self._close_all()
+
+    # --- buckets -------------------------------------------------------------------------
+
+    @translated
+    def list_buckets(self) -> tuple[BucketRecord, ...]:
+        """All buckets, by name: every directory in the root that has a bucket's name."""
+        return self._buckets.list()
+
+    @translated
+    def bucket(self, name: str) -> BucketRecord:
+        """A bucket; S3Error NoSuchBucket (404)."""
+        return self._buckets.get(name)
+
+    @translated
+    def create_bucket(self, name: str, owner_id: str, owner: PosixOwner) -> BucketRecord:
+        """Make a bucket; S3Error InvalidBucketName (400), BucketAlreadyOwnedByYou or
+        BucketAlreadyExists (409)."""
+        return self._buckets.create(name, owner_id, owner)
+
+    @translated
+    def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket, its documents and uploads; S3Error BucketNotEmpty (409)."""
+        self._buckets.delete(name)
+
+    @translated
+    def get_document(self, bucket: str, kind: str) -> bytes | None:
+        """A document of a bucket (``policy``, ``tagging``, …), or None where it has none."""
+        return self._buckets.get_document(bucket, kind)
+
+    @translated
+    def put_document(self, bucket: str, kind: str, document: bytes) -> None:
+        """Store a document: atomic and durable."""
+        self._buckets.put_document(bucket, kind, document)
+
+    @translated
+    def delete_document(self, bucket: str, kind: str) -> None:
+        """Remove a document; one that is not there is no error."""
+        self._buckets.delete_document(bucket, kind)
+
+    # --- objects -------------------------------------------------------------------------
+
+    @translated
+    def begin_put(self, bucket: str, key: str) -> PendingObject:
+        """Begin an object; S3Error NoSuchBucket (404), KeyTooLongError (400)."""
+        path = key_path(key)
+        os.close(self._objects.open_bucket(bucket))
+        return PendingObject(self._objects, self._scratch, bucket, path)
+
+    @translated
+    def open_object(self, bucket: str, key: str) -> OpenObject:
+        """An object, record and bytes of one version; S3Error NoSuchKey (404)."""
+        path = key_path(key)
+        bucket_fd = self._objects.open_bucket(bucket)
+        try:
+            found = self._objects.find(bucket_fd, path)
+        finally:
+            os.close(bucket_fd)
+        if found is None:
+            raise no_such_key(key)
+        if found.place is None:
+            found.close()
+        return OpenObject(found.record, found.fd)
+
+    @translated
+    def head(self, bucket: str, key: str) -> ObjectRecord:
+        """An object's record; S3Error NoSuchKey (404)."""
+        with self.open_object(bucket, key) as opened:
+            return opened.record
+
+    @translated
+    def set_metadata(
+        self, bucket: str, key: str, facts: ObjectFacts, condition: Condition = ALWAYS
+    ) -> ObjectRecord:
+        """Give an object other metadata, headers, tags and owner, and the present time.
+
+        Bytes, ETag, checksums and part sizes stay (those of ``facts`` are not looked at). This
+        is CopyObject of an object onto itself. S3Error NoSuchKey (404), PreconditionFailed (412).
+        """
+
+        def change(record: ObjectRecord) -> ObjectFacts:
+            return replace(
+                facts,
+                etag=record.etag,
+                checksums=record.checksums,
+                checksum_type=record.checksum_type,
+                part_sizes=record.part_sizes,
+            )
+
+        return self._objects.change_facts(bucket, key_path(key), change, condition, touch=True)
+
+    @translated
+    def set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectRecord:
+        """Give an object other tags; its time stays. S3Error NoSuchKey (404)."""
+        return self._objects.change_facts(
+            bucket,
+            key_path(key),
+            lambda record: replace(record.facts(), tags=dict(tags)),
+            ALWAYS,
+            touch=False,
+        )
+
+    @translated
+    def copy(
+        self,
+        source: OpenObject,
+        bucket: str,
+        key: str,
+        facts: ObjectFacts,
+        condition: Condition = ALWAYS,
+    ) -> ObjectRecord:
+        """Make an object of the bytes of an open one, inside the kernel.
+
+        With an empty ``facts.etag`` ETag, checksums and part sizes are the source's.
+        """
+        if not facts.etag:
+            facts = replace(
+                facts,
+                etag=source.record.etag,
+                checksums=source.record.checksums,
+                checksum_type=source.record.checksum_type,
+                part_sizes=source.record.part_sizes,
+            )
+        with self.begin_put(bucket, key) as pending:
+            if source.fd >= 0:
+                pending.write_from(source.fd, 0, source.record.size)
+            if pending.size != source.record.size:
+                # A local program cut the file short since it was opened.
+                raise precondition_failed("the source changed")
+            return pending.commit(facts, condition)
+
+    @translated
+    def delete(self, bucket: str, key: str, condition: Condition = ALWAYS) -> bool:
+        """Remove an object; whether there was one. Durable on return.
+
+        Directories that are empty now go too, up to the bucket, except marker objects. S3Error
+        PreconditionFailed (412), and NoSuchKey (404) for If-Match with no object there.
+        """
+        return self._objects.delete(bucket, key_path(key), condition)
+
+    @translated
+    def rename(
+        self,
+        bucket: str,
+        source: str,
+        key: str,
+        *,
+        no_replace: bool = False,
+        if_match: str | None = None,
+        source_if_match: str | None = None,
+    ) -> ObjectRecord:
+        """RenameObject: one rename(2), owner, ETag and time kept; durable on return.
+
+        ``no_replace`` and ``if_match`` speak of the object at ``key``, ``source_if_match`` of
+        the source. S3Error NoSuchKey (404), PreconditionFailed (412).
+        """
+        return self._objects.rename(
+            bucket,
+            key_path(source),
+            key_path(key),
+            Condition(if_match=source_if_match),
+            Condition(if_match=if_match, if_none_match=no_replace),
+        )
+
+    @translated
+    def list(
+        self,
+        bucket: str,
+        prefix: str = "",
+        delimiter: str = "",
+        start_after: str = "",
+        max_keys: int = 1000,
+    ) -> Listing:
+        """One page of keys in UTF-8 byte order, from the first above ``start_after``.
+
+        A ``start_after`` that is itself a common prefix skips all that begins with it.
+        """
+        return list_bucket(
+            self._objects, self._snapshots, bucket, prefix, delimiter, start_after, max_keys
+        )
+
+    # --- multipart -----------------------------------------------------------------------
+
+    @translated
+    def create_upload(
+        self,
+        bucket: str,
+        key: str,
+        facts: ObjectFacts,
+        *,
+        checksum_algorithm: str | None = None,
+        checksum_type: str | None = None,
+    ) -> str:
+        """Begin a multipart upload of an object with these facts; its upload ID."""
+        return self._uploads.create(bucket, key, facts, checksum_algorithm, checksum_type)
+
+    @translated
+    def upload(self, bucket: str, key: str, upload_id: str) -> UploadRecord:
+        """An upload in progress; S3Error NoSuchUpload (404)."""
+        return self._uploads.record(bucket, key, upload_id)
+
+    @translated
+    def begin_part(self, bucket: str, key: str, upload_id: str, number: int) -> PendingPart:
+        """Begin a part, 1 to 10,000; S3Error NoSuchUpload (404), InvalidArgument (400)."""
+        return self._uploads.begin_part(bucket, key, upload_id, number)
+
+    @translated
+    def list_parts(
+        self, bucket: str, key: str, upload_id: str, *, after: int = 0, max_parts: int = 1000
+    ) -> PartsPage:
+        """Parts with numbers above ``after``; S3Error NoSuchUpload (404)."""
+        return self._uploads.parts(bucket, key, upload_id, after, max_parts)
+
+    @translated
+    def list_uploads(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        key_marker: str = "",
+        upload_id_marker: str = "",
+        max_uploads: int = 1000,
+    ) -> UploadsPage:
+        """Uploads in progress, by key, after the markers."""
+        return self._uploads.uploads(
+            bucket, prefix, delimiter, key_marker, upload_id_marker, max_uploads
+        )
+
+    @translated
+    def complete_upload(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[CompletedPart],
+        condition: Condition = ALWAYS,
+        *,
+        checksums: Mapping[str, str] | None = None,
+        checksum_type: str | None = None,
+    ) -> ObjectRecord:
+        """Join parts into the object; asked again after success it answers the same.
+
+        ``checksums`` are those of the whole object, made by the caller from the parts'. S3Error
+        NoSuchUpload (404), InvalidPart, InvalidPartOrder, EntityTooSmall (400),
+        PreconditionFailed (412); the upload stays on failure.
+        """
+        return self._uploads.complete(
+            bucket, key, upload_id, parts, condition, checksums or {}, checksum_type
+        )
+
+    @translated
+    def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts; S3Error NoSuchUpload (404)."""
+        self._uploads.abort(bucket, key, upload_id)
+
+    # --- opening and closing -------------------------------------------------------------
+
+    def _keep(self, fd: int) -> int:
+        self._open.append(fd)
+        return fd
+
+    def _internal(self, internal: int, name: str) -> int:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=internal)
+            os.fsync(internal)
+        return self._keep(os.open(name, DIRECTORY_FLAGS, dir_fd=internal))
+
+    def _close_all(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+
+def _seal_key(internal: int) -> bytes:
+    """The key that facts are sealed with; made at the first start."""
+    for _ in range(2):
+        with suppress(FileNotFoundError):
+            fd = os.open(_KEY_FILE, FILE_FLAGS, dir_fd=internal)
+            try:
+                key = os.read(fd, _KEY_BYTES)
+            finally:
+                os.close(fd)
+            if len(key) != _KEY_BYTES:
+                raise OperatorError(
+                    f"{INTERNAL}/{_KEY_FILE} in the store's root is damaged; restore it from a"
+                    " backup, or remove it: owners and metadata of all objects are then lost"
+                )
+            return key
+        name = f".{secrets.token_hex(8)}"
+        write_whole(internal, "", name, secrets.token_bytes(_KEY_BYTES))
+        with suppress(FileExistsError):  # another process was first
+            os.link(name, _KEY_FILE, src_dir_fd=internal, dst_dir_fd=internal)
+        os.unlink(name, dir_fd=internal)
+        os.fsync(internal)
+    raise OperatorError(f"{INTERNAL}/{_KEY_FILE} can't be made in the store's root")
