@@ -33,9 +33,6 @@ NOUNS: dict[str, Noun] = {
     "doctor": Noun(
         "s3posixfs.cli.doctor", "doctor", "Check what a mount needs, and say what to do."
     ),
-    "identities": Noun(
-        "s3posixfs.cli.identities", "identities", "The map of S3 owners to POSIX ids."
-    ),
 }
 
 

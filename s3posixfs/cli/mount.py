@@ -14,7 +14,6 @@ from typing import IO, Any
 
 import click
 
-from s3posixfs.cli.common import run_command
 from s3posixfs.cli.mount_options import OPTIONS, MountOptions, parse_options
 from s3posixfs.cli.mountpoints import (
     check_mountpoint,
@@ -56,16 +55,6 @@ def mount(
     Returns 0 when the mount answers; the daemon runs on in the background. Each option may be
     written -o name=value, --name value, or name = value in a TOML file given by -o config=FILE.
     """
-    run_command(lambda: _mount(source, mountpoint, comma_lists, stay, named))
-
-
-def _mount(
-    source: str,
-    mountpoint: str,
-    comma_lists: tuple[str, ...],
-    stay: bool,
-    named: dict[str, str | bool | None],
-) -> None:
     options = parse_options(comma_lists, named)
     path = resolve_mountpoint(mountpoint)
     check_mountpoint(path)

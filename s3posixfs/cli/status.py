@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from s3posixfs.cli.common import echo_json, echo_table, run_command
+from s3posixfs.cli.common import echo_json, echo_table, json_option
 from s3posixfs.cli.control import ask
 from s3posixfs.cli.mountpoints import (
     FILESYSTEM_TYPE,
@@ -76,18 +76,14 @@ def _show(mount: dict[str, Any]) -> None:
 
 @click.command(short_help="Health, identities, dirty files, cache use, counters.")
 @click.argument("mountpoint", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(mountpoint: str | None, as_json: bool) -> None:
     """Show the mount at MOUNTPOINT, or all mounts."""
-
-    def show() -> None:
-        mounts = collect(mountpoint)
-        if as_json:
-            echo_json(mounts[0] if mountpoint is not None else mounts)
-            return
-        if not mounts:
-            click.echo("no s3posixfs mounts")
-        for mount in mounts:
-            _show(mount)
-
-    run_command(show)
+    mounts = collect(mountpoint)
+    if as_json:
+        echo_json(mounts[0] if mountpoint is not None else mounts)
+        return
+    if not mounts:
+        click.echo("no s3posixfs mounts")
+    for mount in mounts:
+        _show(mount)

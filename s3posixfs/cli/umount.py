@@ -11,7 +11,6 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from s3posixfs.cli.common import run_command
 from s3posixfs.cli.control import ask
 from s3posixfs.cli.mountpoints import (
     FILESYSTEM_TYPE,
@@ -84,11 +83,7 @@ def _upload_everything(socket: Path) -> None:
 @click.argument("mountpoint")
 def umount(mountpoint: str) -> None:
     """Unmount MOUNTPOINT; returns when everything written there is in S3."""
-    run_command(lambda: _umount(mountpoint))
-
-
-def _umount(text: str) -> None:
-    path = resolve_mountpoint(text)
+    path = resolve_mountpoint(mountpoint)
     here = mount_at(path)
     if here is None:
         raise OperatorError(f"nothing is mounted at {path}")

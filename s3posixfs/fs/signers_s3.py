@@ -42,20 +42,12 @@ FILE_SECONDS = 1.0
 STORE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class IdentitySnapshot:
-    """A map, and the names in it whose objects may state their own ownership (role admin)."""
-
-    identities: IdentityMap
-    admins: frozenset[str] = frozenset()
-
-
 class IdentitySource(Protocol):
     """Where the map comes from. Both methods raise OperatorError or S3Error."""
 
     interval: float
 
-    async def load(self) -> IdentitySnapshot: ...
+    async def load(self) -> IdentityMap: ...
 
     async def changed(self) -> bool:
         """Whether a ``load`` could give something new."""
@@ -67,8 +59,8 @@ class NoIdentities:
 
     interval = float("inf")
 
-    async def load(self) -> IdentitySnapshot:
-        return IdentitySnapshot(IdentityMap(()))
+    async def load(self) -> IdentityMap:
+        return IdentityMap(())
 
     async def changed(self) -> bool:
         return False
@@ -83,10 +75,10 @@ class FileIdentities:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
 
-    async def load(self) -> IdentitySnapshot:
+    async def load(self) -> IdentityMap:
         return await trio.to_thread.run_sync(self._load)
 
-    def _load(self) -> IdentitySnapshot:
+    def _load(self) -> IdentityMap:
         try:
             self._seen = self._stamp()
             text = self._path.read_text(encoding="utf-8")
@@ -94,7 +86,7 @@ class FileIdentities:
             raise OperatorError(f"identities={self._path}: not UTF-8 text") from None
         except OSError as error:
             raise OperatorError(f"identities={self._path}: {error.strerror}") from None
-        return IdentitySnapshot(parse_identities(text, str(self._path)))
+        return parse_identities(text, str(self._path))
 
     async def changed(self) -> bool:
         try:
@@ -115,15 +107,11 @@ class StoreIdentities:
     def __init__(self, store: S3ObjectStore) -> None:
         self._store = store
 
-    async def load(self) -> IdentitySnapshot:
+    async def load(self) -> IdentityMap:
         try:
             answer = await self._store.request("GET", query={"s3posixfs-identities": ""})
-            data = json.loads(bytes(answer.body))
-            admins = frozenset(
-                str(row["name"]) for row in data["identities"] if row.get("role") == "admin"
-            )
-            return IdentitySnapshot(identities_from_json(data), admins)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return identities_from_json(json.loads(bytes(answer.body)))
+        except (ValueError, OperatorError):
             raise OperatorError(
                 f"identities=auto: {self._store.endpoint_url} is no s3posixfs store; "
                 "write an identity file and give identities=FILE"
@@ -176,7 +164,7 @@ class S3Signers:
         self._trusted_owners = trusted_owners
         self._clock = clock
         self._nursery = nursery
-        self._snapshot = IdentitySnapshot(IdentityMap(()))
+        self._map = IdentityMap(())
         self._signers: dict[str, tuple[Identity, Signer, Refresher]] = {}
 
     # the protocol of the filesystem
@@ -186,22 +174,22 @@ class S3Signers:
 
     def for_uid(self, uid: int) -> Signer | None:
         # Root acts as the daemon, whatever S3 user is said to have uid 0.
-        identity = self._snapshot.identities.by_uid(uid) if uid != 0 else None
+        identity = self._map.by_uid(uid) if uid != 0 else None
         return self._signer(identity) if identity is not None else None
 
     def for_owner(self, owner_id: str) -> Signer | None:
         if owner_id == self._daemon_owner_id:
             return self._daemon
-        identity = self._snapshot.identities.by_owner_id(owner_id)
+        identity = self._map.by_owner_id(owner_id)
         return self._signer(identity) if identity is not None else None
 
     def identity_map(self) -> IdentityMap:
-        return self._snapshot.identities
+        return self._map
 
     def trusts(self, owner_id: str) -> bool:
         return (
             owner_id == self._daemon_owner_id
-            or owner_id in self._snapshot.admins
+            or ((owner := self._map.by_owner_id(owner_id)) is not None and owner.admin)
             or owner_id in self._trusted_owners
             or "*" in self._trusted_owners
         )
@@ -226,7 +214,7 @@ class S3Signers:
             identity.name,
             self._client.acting_as(refresher, identity.name),
             owner=identity.owner,
-            trusted=identity.name in self._snapshot.admins,
+            trusted=identity.admin,
         )
         self._signers[identity.name] = (identity, signer, refresher)
         return signer
@@ -278,20 +266,20 @@ class S3Signers:
             else:
                 complained = False
 
-    def _accept(self, snapshot: IdentitySnapshot) -> None:
-        if snapshot == self._snapshot:
+    def _accept(self, found: IdentityMap) -> None:
+        if found == self._map:
             return
-        self._snapshot = snapshot
-        current = {identity.name: identity for identity in snapshot.identities.identities}
-        for name, (identity, signer, _) in list(self._signers.items()):
-            if current.get(name) != identity or signer.trusted != (name in snapshot.admins):
+        self._map = found
+        current = {identity.name: identity for identity in found.identities}
+        for name, (identity, _, _) in list(self._signers.items()):
+            if current.get(name) != identity:
                 del self._signers[name]
         logger.info("%d identities", len(current))
 
     def status(self) -> list[dict[str, Any]]:
         """A row an identity: how it signs, when its credentials end, its last error."""
         rows: list[dict[str, Any]] = []
-        for identity in self._snapshot.identities.identities:
+        for identity in self._map.identities:
             known = self._signers.get(identity.name)
             state = known[2].status if known is not None else None
             if identity.role_arn is not None:
