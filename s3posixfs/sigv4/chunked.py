@@ -143,7 +143,7 @@ class ChunkDecoder:
 
     def finish(self) -> None:
         """Say that no more bytes come; raises IncompleteBody unless the body was whole."""
-        if self._state is not _State.DONE or self._buffer:
+        if self._state is not _State.DONE or bytes(self._buffer) not in (b"", b"\r\n"):
             self._state = _State.FAILED
             raise _incomplete()
 
