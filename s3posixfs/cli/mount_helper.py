@@ -1,6 +1,6 @@
 """What mount(8) runs for ``-t s3posixfs``: its flags, turned into ``s3posixfs mount``.
 
-mount(8), "external helpers": ``/sbin/mount.SUFFIX SPEC DIR [-sfnv] [-N NS] [-o OPTIONS] [-t TYPE]``.
+mount(8), "external helpers": ``/sbin/mount.SUFFIX SPEC DIR [-sfnv] [-N NS] [-o OPTIONS]``.
 There ``-f`` means "fake" (do nothing), which is not what it means to ``s3posixfs mount``.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
     try:
         arguments = translate(sys.argv[1:])
     except ValueError as error:
-        print(  # noqa: T201
+        print(
             f"mount.s3posixfs: {error}; usage: mount.s3posixfs SOURCE MOUNTPOINT [-sfnvr] "
             "[-o OPTIONS]",
             file=sys.stderr,
