@@ -27,6 +27,12 @@ class Seen:
 Step = Callable[[Stream, Seen], Awaitable[bool]]
 
 
+async def forever() -> bool:
+    """Wait until the server is torn down."""
+    await trio.Event().wait()
+    return False
+
+
 def reply(
     status: int = 200,
     body: bytes = b"",
@@ -51,7 +57,7 @@ def reply(
 def error(status: int, code: str, message: str = "", extra: str = "", **headers: str) -> Step:
     """An S3 error answer."""
     text = f"<Error><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
-    return reply(status, text.encode(), **headers)
+    return reply(status, text.encode(), keep=True, length=None, **headers)
 
 
 def raw(data: bytes, *, keep: bool = False) -> Step:
@@ -71,8 +77,7 @@ def stall(data: bytes = b"") -> Step:
     async def step(stream: Stream, seen: Seen) -> bool:
         if data:
             await stream.send_all(data)
-        await trio.sleep_forever()
-        return False
+        return await forever()
 
     return step
 
