@@ -102,6 +102,14 @@ class BlockCache:
                 return block.start
         return None
 
+    def held_before(self, version: ObjectVersion, offset: int) -> int:
+        """Where the last block that lies wholly before ``offset`` ends; 0 where none does."""
+        blocks = self._blocks.get(version, [])
+        for index in range(bisect_right(blocks, offset, key=_start) - 1, -1, -1):
+            if blocks[index].end <= offset:
+                return blocks[index].end
+        return 0
+
     def _from(self, version: ObjectVersion, offset: int) -> Iterator[Block]:
         blocks = self._blocks.get(version, [])
         for index in range(max(0, bisect_right(blocks, offset, key=_start) - 1), len(blocks)):

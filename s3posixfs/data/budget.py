@@ -72,7 +72,8 @@ class MemoryBudget:
     def release(self, size: int) -> None:
         """Give ``size`` bytes back and wake whoever fits now."""
         self._used -= size
-        assert self._used >= 0, "more bytes given back than taken"
+        if self._used < 0:
+            raise RuntimeError("more bytes given back than taken")
         self._grant()
 
     def _grant(self) -> None:
@@ -105,4 +106,5 @@ class DiskBudget:
     def give(self, size: int) -> None:
         """Give ``size`` bytes back."""
         self._used -= size
-        assert self._used >= 0, "more bytes given back than taken"
+        if self._used < 0:
+            raise RuntimeError("more bytes given back than taken")

@@ -1,21 +1,51 @@
-"""Files that are being written."""
+"""Where staged files live: the cache directory, its lock, and the budgets they share.
+
+Layout of the cache directory (mode 0700, one daemon at a time)::
+
+    lock            flock; holds the pid of the daemon that has it
+    staged/N.data   the local bytes of one staged file (mode 0600), removed when it is closed
+
+Locking: ``StagingArea`` is used from the trio thread; its methods are atomic regions. The
+constructor and ``close`` do a little blocking I/O and belong before and after the mount.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import itertools
+import os
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
 from s3posixfs.core.clock import Clock
-from s3posixfs.core.objectstore import ObjectStore
-from s3posixfs.core.types import PutResult
+from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.types import MIB
+from s3posixfs.data.budget import DiskBudget, MemoryBudget
+from s3posixfs.data.content import LocalContent
+from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.reader import ObjectReader, Readers
-from s3posixfs.data.version import ObjectVersion
+from s3posixfs.data.staged_file import StagedFile
+
+__all__ = ["StagedFile", "StagingArea", "StagingSettings"]
+
+DISK_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StagingSettings:
+    """Sizes in bytes. ``memory_file``: up to it a file stays in memory; ``batch``: how much is
+    written to a larger one before it goes to disk."""
+
+    memory_file: int = 1 * MIB
+    batch: int = 4 * MIB
+    upload: UploadSettings = field(default_factory=UploadSettings)
 
 
 class StagingArea:
-    """Where staged files keep what is not in S3 yet."""
+    """Makes staged files that share a directory, a memory budget and a disk budget."""
 
     def __init__(
         self,
@@ -25,97 +55,113 @@ class StagingArea:
         disk_limit: int | None,
         clock: Clock,
         readers: Readers,
+        settings: StagingSettings | None = None,
     ) -> None:
+        """Take ``cache_dir`` (made where it is missing) and remove what an earlier run left.
+
+        ``memory_limit``, ``disk_limit``: bytes of all staged files together. ``readers`` open
+        the new version after an upload. OperatorError where the directory cannot be used.
+        """
+        self._lock_fd = _take(cache_dir)
+        self._directory = cache_dir / "staged"
+        try:
+            _clean(self._directory)
+        except OSError as error:
+            os.close(self._lock_fd)
+            raise _unusable(cache_dir, error) from error
+        self._memory = MemoryBudget(memory_limit)
+        self._disk = DiskBudget(disk_limit)
+        self._threads = trio.CapacityLimiter(DISK_THREADS)
+        self._clock = clock
         self._readers = readers
+        self._settings = settings if settings is not None else StagingSettings()
+        self._numbers = itertools.count(1)
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes of memory that staged files hold now."""
+        return self._memory.used
+
+    @property
+    def disk_used(self) -> int:
+        """Bytes of disk that staged files hold now."""
+        return self._disk.used
 
     def create(self, base: ObjectReader | None) -> StagedFile:
-        """A staged file over ``base`` (which stays the caller's to close), or an empty one."""
-        return StagedFile(self._readers, base)
+        """A staged file that begins as ``base``, or an empty one; close it with ``aclose``.
+
+        The reader stays the caller's to close: not before the staged file is closed or an
+        upload of it has succeeded.
+        """
+        local = LocalContent(
+            self._directory / f"{next(self._numbers)}.data",
+            memory=self._memory,
+            disk=self._disk,
+            threads=self._threads,
+            memory_file=self._settings.memory_file,
+            batch=self._settings.batch,
+        )
+        return StagedFile(
+            local,
+            base,
+            readers=self._readers,
+            clock=self._clock,
+            settings=self._settings.upload,
+        )
 
     def close(self) -> None:
-        """Give the directory free for another daemon."""
+        """Give the directory free for another daemon. Its files must be closed before."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
 
-class StagedFile:
-    """A file's content while it differs, or may come to differ, from the object in S3."""
+def _unusable(cache_dir: Path, error: OSError) -> OperatorError:
+    return OperatorError(
+        f"cache_dir {cache_dir} cannot be used ({error.strerror}): "
+        "give a directory that this user can write to"
+    )
 
-    def __init__(self, readers: Readers, base: ObjectReader | None) -> None:
-        self._readers = readers
-        self._base = base
-        self._data: bytearray | None = None if base else bytearray()
-        self.generation = 0  # grows with every change of the content
-        self.dirty = base is None
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        if self._data is not None:
-            return len(self._data)
-        return self._base.version.size if self._base else 0
-
-    @property
-    def version(self) -> ObjectVersion | None:
-        """The object version this file is over: the last upload's, else the base's."""
-        return self._base.version if self._base else None
-
-    async def _load(self) -> bytearray:
-        if self._data is None:
-            assert self._base is not None
-            self._data = bytearray(await self._base.read(0, self._base.version.size))
-        return self._data
-
-    async def read(self, offset: int, length: int) -> bytes | memoryview:
-        """``length`` bytes at ``offset``; fewer only at the end of the file."""
-        return bytes((await self._load())[offset : offset + length])
-
-    async def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
-        """Write all of ``data``; its length."""
-        content = await self._load()
-        if offset > len(content):
-            content.extend(bytes(offset - len(content)))
-        content[offset : offset + len(data)] = data
-        self.generation += 1
-        self.dirty = True
-        return len(data)
-
-    async def truncate(self, size: int) -> None:
-        """Make the file ``size`` bytes long; what is new reads as zeros."""
-        content = await self._load()
-        if size < len(content):
-            del content[size:]
-        else:
-            content.extend(bytes(size - len(content)))
-        self.generation += 1
-        self.dirty = True
-
-    async def upload(
-        self,
-        store: ObjectStore,
-        bucket: str,
-        key: str,
-        *,
-        metadata: Mapping[str, str] | None,
-        content_type: str | None = None,
-        if_match: str | None = None,
-        if_none_match: bool = False,
-    ) -> PutResult:
-        """Put the content into S3 in one step; a failure leaves the file dirty and intact."""
-        content = bytes(await self._load())
-        result = await store.put(
-            bucket,
-            key,
-            content,
-            metadata=metadata,
-            content_type=content_type,
-            if_match=if_match,
-            if_none_match=if_none_match,
+def _take(cache_dir: Path) -> int:
+    """Make the directory and lock it; the descriptor that holds the lock."""
+    try:
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = cache_dir.stat()
+        if status.st_uid != os.geteuid():
+            raise OperatorError(
+                f"cache_dir {cache_dir} belongs to uid {status.st_uid}: "
+                "give a directory of the user who mounts, as it will hold all users' data"
+            )
+        if stat.S_IMODE(status.st_mode) & 0o022:
+            raise OperatorError(
+                f"cache_dir {cache_dir} can be written to by other users: "
+                "give one of its own, or chmod 700 it"
+            )
+        fd = os.open(
+            cache_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
-        self._base = self._readers.open(
-            store, ObjectVersion(bucket, key, result.etag, len(content))
-        )
-        self.dirty = False
-        return result
+    except OSError as error:
+        raise _unusable(cache_dir, error) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
+        if not isinstance(error, BlockingIOError):
+            raise _unusable(cache_dir, error) from error
+        raise OperatorError(
+            f"cache_dir {cache_dir} is in use by another mount (pid {holder or 'unknown'}): "
+            "give each mount a cache_dir of its own"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+    return fd
 
-    async def aclose(self) -> None:
-        """Drop the staged data, uploaded or not."""
-        await trio.lowlevel.checkpoint()
+
+def _clean(directory: Path) -> None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)
+    for path in directory.glob("*.data"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink()

@@ -1,0 +1,265 @@
+"""Staged files: content that differs, or may come to differ, from the object in S3.
+
+A staged file is three layers: local bytes (``LocalContent.held``), below them the base object
+up to ``_base_end``, below that zeros up to ``size``. Truncating lowers ``_base_end`` for good.
+``_dirty`` are the local ranges that the base does not have; local bytes that are not dirty were
+fetched, or went up with an earlier upload, and are kept so that the next upload need not fetch.
+
+Locks and atomic regions (all state is changed on the trio thread only):
+
+* ``_gate`` (a fair trio.Lock) is held by ``write`` and ``truncate`` while they change the
+  content, by ``upload`` all through, and by ``aclose``. So content does not change under an
+  upload, and a writer waits for it. Nothing else is awaited with a lock that ``_gate``'s holder
+  could want; base reads take none.
+* ``read`` takes no lock. Each byte it returns is one that the file had at some moment of the
+  call. ``_layout`` counts what would break that (truncate, a change of base): a read whose
+  layout changed under it is done again.
+* In ``write`` the local bytes, ``_dirty``, ``size`` and ``generation`` change in one atomic
+  region after the last await; in ``truncate`` before the first; in ``upload`` "not dirty" and
+  the new base are set in one atomic region after S3's answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+import trio
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.objectstore import Body, ObjectStore
+from s3posixfs.core.types import MAX_OBJECT_BYTES, MIB, PutResult
+from s3posixfs.data.content import LocalContent
+from s3posixfs.data.parts import UploadSettings
+from s3posixfs.data.ranges import RangeSet
+from s3posixfs.data.reader import ObjectReader, Readers
+from s3posixfs.data.upload import Target, upload
+from s3posixfs.data.version import ObjectVersion
+
+FETCH_BYTES = 4 * MIB  # how much of the base is brought to disk at a time
+
+
+class StagedFile:
+    """One file's content, read and written in place and put into S3 as a whole."""
+
+    def __init__(
+        self,
+        local: LocalContent,
+        base: ObjectReader | None,
+        *,
+        readers: Readers,
+        clock: Clock,
+        settings: UploadSettings,
+    ) -> None:
+        self._local = local
+        self._base = base
+        self._base_is_own = False
+        self._base_end = base.version.size if base is not None else 0
+        self._readers = readers
+        self._clock = clock
+        self._settings = settings
+        self._size = self._base_end
+        self._dirty = RangeSet()
+        self._generation = 0
+        self._in_s3: int | None = 0 if base is not None else None
+        self._layout = 0
+        self._gate = trio.Lock()
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._size
+
+    @property
+    def dirty(self) -> bool:
+        """Whether S3 lacks something of this file. A file without a base is dirty from the start.
+
+        It stays so until an upload has succeeded.
+        """
+        return self._in_s3 != self._generation
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change of the content."""
+        return self._generation
+
+    @property
+    def base(self) -> ObjectReader | None:
+        """The object version below the local bytes: the last upload's, or the one given."""
+        return self._base
+
+    @property
+    def version(self) -> ObjectVersion | None:
+        """The version of :attr:`base`."""
+        return self._base.version if self._base is not None else None
+
+    async def read(self, offset: int, length: int) -> bytes | bytearray | memoryview:
+        """``length`` bytes at ``offset``; fewer only at the end of the file.
+
+        OSError of the local disk; S3Error of the base (``PreconditionFailed`` when it was
+        replaced in S3 by something else than this file's own upload).
+        """
+        while True:
+            self._check_open()
+            layout = self._layout
+            end = min(offset + length, self._size)
+            if end <= offset:
+                return b""
+            try:
+                data = await self._read_layers(offset, end)
+            except (S3Error, trio.ClosedResourceError):
+                if self._gate.locked():  # perhaps this file's own upload replaced the base
+                    async with self._gate:
+                        pass
+                if self._layout == layout:
+                    raise
+            else:
+                if self._layout == layout:
+                    return data
+
+    async def _read_layers(self, offset: int, end: int) -> bytes | bytearray | memoryview:
+        held = self._local.held.within(offset, end)
+        if held == [(offset, end)]:
+            return await self._local.read(offset, end - offset)
+        base, base_end = self._base, self._base_end
+        if not held and base is not None and end <= base_end:
+            return await base.read(offset, end - offset)
+        missing = self._local.held.gaps(offset, min(end, base_end)) if offset < base_end else []
+        buffer = bytearray(end - offset)
+        for start, stop in held:
+            piece = await self._local.read(start, stop - start)
+            buffer[start - offset : stop - offset] = piece
+        for start, stop in missing:
+            if base is not None:
+                buffer[start - offset : stop - offset] = await base.read(start, stop - start)
+        return buffer
+
+    async def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """Write ``data`` at ``offset``; how much was written.
+
+        That is less than all only where the local disk became full on the way; OSError
+        (ENOSPC) where nothing could be written, EFBIG over S3's 5 TiB. ``bytes`` are kept
+        without a copy. Waits while the file is being uploaded. Cancelled, nothing was written.
+        """
+        if offset + len(data) > MAX_OBJECT_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if not data:
+            return 0
+        await self._enter()
+        try:
+            kept = data if isinstance(data, bytes) else bytes(data)
+            written = await self._local.write(offset, kept)
+            self._dirty.add(offset, offset + written)
+            self._size = max(self._size, offset + written)
+            self._generation += 1
+            return written
+        finally:
+            self._gate.release()
+
+    async def truncate(self, size: int) -> None:
+        """Make the file ``size`` bytes long; what is new reads as zeros.
+
+        Waits while the file is being uploaded. Cancelled after that, it has taken effect.
+        """
+        if size > MAX_OBJECT_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        await self._enter()
+        try:
+            if size == self._size:
+                return
+            shrinks = size < self._size
+            self._size = size
+            self._generation += 1
+            if shrinks:
+                self._base_end = min(self._base_end, size)
+                self._dirty.cut(size)
+                self._layout += 1
+                await self._local.cut(size)
+        finally:
+            self._gate.release()
+
+    async def upload(
+        self,
+        store: ObjectStore,
+        bucket: str,
+        key: str,
+        *,
+        metadata: Mapping[str, str] | None,
+        content_type: str | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> PutResult:
+        """Put the whole content into S3 in one step, dirty or not, acting as ``store`` does.
+
+        Then the file is not dirty and its base is the new version. On S3Error
+        (``PreconditionFailed``: a condition failed, or the base was replaced), OSError of the
+        local disk, or cancellation, the file is dirty and intact, the previous object is still
+        there, and a multipart upload was aborted. Cancelled in a single PUT, the object may
+        have been replaced, as ``ObjectStore.put`` says.
+        """
+        target = Target(bucket, key, metadata, content_type, if_match, if_none_match)
+        await self._enter()
+        try:
+            await self._local.settle(self._size)
+            result = await upload(self, store, target, self._settings)
+            old, old_is_own = self._base, self._base_is_own
+            version = ObjectVersion(bucket, key, result.etag, self._size)
+            self._base = self._readers.open(store, version)
+            self._base_is_own = True
+            self._base_end = self._size
+            self._dirty.clear()
+            self._in_s3 = self._generation
+            self._layout += 1
+            if old is not None and old_is_own:
+                await old.aclose()
+        finally:
+            self._gate.release()
+        if result.last_modified:
+            return result
+        return PutResult(result.etag, self._clock.time())
+
+    def unchanged(self) -> list[tuple[int, int]]:
+        """The ranges that are as in the base, in order."""
+        return self._dirty.gaps(0, self._base_end)
+
+    async def prepare(self, start: int, end: int) -> None:
+        """Bring what only the base has of ``[start, end)`` here; for uploads, under the gate."""
+        base = self._base
+        if base is None:
+            return
+        for gap_start, gap_end in self._local.held.gaps(start, min(end, self._base_end)):
+            for offset in range(gap_start, gap_end, FETCH_BYTES):
+                data = await base.read(offset, min(FETCH_BYTES, gap_end - offset))
+                await self._local.fill(offset, data)
+
+    def body(self, offset: int, length: int) -> Body:
+        """A prepared range as a request body; for uploads, under the gate."""
+        return self._local.body(offset, length)
+
+    async def aclose(self) -> None:
+        """Drop the staged data, uploaded or not; waits for an upload that is under way."""
+        with trio.CancelScope(shield=True):
+            async with self._gate:
+                if self._closed:
+                    return
+                self._closed = True
+                await self._local.close()
+                if self._base is not None and self._base_is_own:
+                    await self._base.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("the staged file is closed")
+
+    async def _enter(self) -> None:
+        """Take the gate, without a checkpoint where it is free."""
+        try:
+            self._gate.acquire_nowait()
+        except trio.WouldBlock:
+            await self._gate.acquire()
+        if self._closed:
+            self._gate.release()
+            self._check_open()
