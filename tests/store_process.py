@@ -104,7 +104,8 @@ class StoreProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=self._environment,
+                # What goes wrong inside is to be seen with its traceback in the log.
+                env={**self._environment, "S3POSIXFS_DEBUG": "1"},
             )
         self._process = process
         line = _first_line(process, seconds)
