@@ -5,9 +5,13 @@ Source: *Error responses*, Amazon S3 API Reference, and the answers S3 gives.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from s3posixfs.core.errors import S3Error
+
+# What XML 1.0 cannot hold; a client may send any of it, and the answer quotes the client.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _COMPONENTS_MISSING = (
     "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, "
@@ -30,6 +34,7 @@ class SignatureProblem(S3Error):
 
     ``details`` are the elements AWS adds to ``<Error>``, in order (``Region``,
     ``HeadersNotSigned``, ``StringToSign``, …). No signature, secret or token is among them.
+    Whatever XML cannot hold is replaced, in them and in the message.
     """
 
     def __init__(
@@ -39,8 +44,10 @@ class SignatureProblem(S3Error):
         status: int,
         details: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(code, message, status=status)
-        self.details: Mapping[str, str] = dict(details or {})
+        super().__init__(code, _xml_text(message), status=status)
+        self.details: Mapping[str, str] = {
+            name: _xml_text(value) for name, value in (details or {}).items()
+        }
 
 
 class SignatureDoesNotMatch(SignatureProblem):
@@ -71,6 +78,15 @@ class SignatureDoesNotMatch(SignatureProblem):
         )
         self.string_to_sign = string_to_sign
         self.canonical_request = canonical_request
+
+
+def clipped(text: str) -> str:
+    """As much of a client's text as a message has room for."""
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _xml_text(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
 
 
 def _hex(text: str) -> str:

@@ -483,3 +483,18 @@ def test_payload_of_an_anonymous_request() -> None:
     for values in ((STREAMING_SIGNED,), ("x",), (EMPTY_SHA256, UNSIGNED_PAYLOAD)):
         with pytest.raises(S3Error):
             mode(*values)
+
+
+def test_refusals_can_be_written_as_xml() -> None:
+    nasty = "\x00\x1f\udcff\ufffe<&>"
+    request = IncomingRequest("GET", b"/b/k", [*signed_request(extra=[("a", nasty)]).headers])
+    with pytest.raises(SignatureDoesNotMatch) as caught:
+        verify(request, parsed(request), "other", s3=True)
+    assert "a:\ufffd\ufffd\ufffd\ufffd<&>\n" in caught.value.details["CanonicalRequest"]
+    signed = parsed(
+        authorized(authorization(credential=f"a/20240601/{nasty * 50}/s3/aws4_request"))
+    )
+    with pytest.raises(SignatureProblem) as wrong:
+        check_scope(signed, "us-east-1", "s3")
+    assert not set(wrong.value.message) & set("\x00\x1f\udcff\ufffe")
+    assert len(wrong.value.message) < 300
