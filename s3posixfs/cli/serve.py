@@ -1,0 +1,112 @@
+"""``s3posixfs serve``: the embedded S3 store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from s3posixfs.cli.common import json_option, state_option
+from s3posixfs.core.errors import OperatorError
+
+_MAX_WORKERS = 64
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``; an IPv6 address stands in brackets."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise OperatorError(f"--listen {text!r} is not HOST:PORT, such as 127.0.0.1:9000")
+    return host, int(port)
+
+
+@click.command()
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder of the objects: a bucket is a folder in it, an object a file.",
+)
+@state_option
+@click.option(
+    "--listen",
+    default="127.0.0.1:9000",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to accept requests; port 0 takes a free one.",
+)
+@click.option(
+    "--region", default="us-east-1", show_default=True, help="The region that clients sign for."
+)
+@click.option(
+    "--domain", metavar="D", help="Also serve bucket B as host B.D (virtual-hosted style)."
+)
+@click.option(
+    "--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate chain, PEM."
+)
+@click.option(
+    "--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key, PEM."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, _MAX_WORKERS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the port.",
+)
+@json_option
+def serve(
+    root: Path,
+    state: Path,
+    listen: str,
+    region: str,
+    domain: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Run the embedded S3 store, with STS on the same port.
+
+    Prints `ready: URL` once it accepts requests. SIGTERM finishes what is in flight, then
+    exits 0. At the first start a user `admin` is made, whose keys are in
+    STATE/admin-credentials.
+    """
+    # Imported here so that --help is quick.
+    from s3posixfs.store.server import ServerConfig
+    from s3posixfs.store.workers import run
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    host, port = parse_listen(listen)
+    config = ServerConfig(
+        root=root.absolute(),
+        state=state.absolute(),
+        host=host,
+        port=port,
+        region=region,
+        domain=domain,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+
+    def ready(url: str) -> None:
+        if as_json:
+            click.echo(json.dumps({"ready": url}))
+        else:
+            click.echo(f"ready: {url}")
+        sys.stdout.flush()
+
+    status = run(config, workers, ready)
+    if status:
+        raise SystemExit(status)

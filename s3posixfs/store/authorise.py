@@ -1,0 +1,218 @@
+"""Whether a caller may do what it asks: the policies, and what they are asked about.
+
+The context comes from a fixed table: what a client sends counts only under these names.
+Source: AWS IAM User Guide, "AWS global condition context keys"; Service Authorization
+Reference, "Actions, resources, and condition keys for Amazon S3".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.core.errors import S3Error
+from s3posixfs.identity.policy import (
+    ADMINISTRATOR_NAME,
+    AccessRequest,
+    Decision,
+    PolicyDocument,
+    PolicyError,
+    decide,
+    parse_policy,
+)
+from s3posixfs.store.authenticate import Caller
+from s3posixfs.store.errors import access_denied
+from s3posixfs.store.request import Request
+from s3posixfs.store.state import State
+from s3posixfs.store.xml import iso_time
+
+log = logging.getLogger(__name__)
+
+Context = dict[str, str | Sequence[str]]
+
+_NOTHING = parse_policy(
+    '{"Version":"2012-10-17","Statement":[{"Sid":"UnreadableBucketPolicy","Effect":"Deny",'
+    '"Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::*"]}]}',
+    bucket_policy=True,
+)
+_REQUEST_HEADERS = (
+    "x-amz-acl",
+    "x-amz-copy-source",
+    "x-amz-metadata-directive",
+    "x-amz-storage-class",
+)
+_LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")
+_LISTING_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
+
+
+class BucketPolicies(Protocol):
+    """Where bucket policies are kept."""
+
+    def get_document(self, bucket: str, kind: str) -> bytes | None: ...
+
+
+class Authoriser:
+    """Decides requests from the state's policies and the buckets'."""
+
+    def __init__(self, state: State, buckets: BucketPolicies, clock: Clock) -> None:
+        self._state = state
+        self._buckets = buckets
+        self._clock = clock
+        self._compiled: dict[str, tuple[bytes, PolicyDocument]] = {}
+
+    def decide(
+        self,
+        request: Request,
+        action: str,
+        resource: str,
+        *,
+        bucket: str = "",
+        extra: Mapping[str, str | Sequence[str]] | None = None,
+        noted: bool = True,
+    ) -> Decision:
+        """The decision for ``action`` on ``resource``, ``noted`` in the request's audit trail.
+
+        Reads the policy of ``bucket`` where one is named, so call it in a thread then.
+        """
+        caller = request.who
+        session = caller.session.policy if caller.session is not None else None
+        if caller.is_admin and session is None:
+            decision = Decision(True, "role admin", None, ADMINISTRATOR_NAME)
+        else:
+            wanted = AccessRequest(
+                action,
+                resource,
+                self._context(request, caller, action, extra or {}),
+                principal_arn(caller),
+            )
+            bucket_policy = None
+            identity = self._state.policies_for(caller.user) if caller.user is not None else ()
+            if bucket and not caller.is_admin:
+                bucket_policy = self.bucket_policy(bucket)
+            decision = decide(wanted, identity=identity, session=session, bucket=bucket_policy)
+        audit = request.audit
+        # The first refusal is what decided; a later decision never hides it.
+        if noted and audit.decision != "deny":
+            audit.action = action
+            audit.decision = "allow" if decision.allowed else "deny"
+            audit.sid, audit.policy = decision.sid, decision.policy
+        return decision
+
+    def require(
+        self,
+        request: Request,
+        action: str,
+        resource: str,
+        *,
+        bucket: str = "",
+        extra: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        """Raise AccessDenied unless ``action`` on ``resource`` is allowed."""
+        decision = self.decide(request, action, resource, bucket=bucket, extra=extra)
+        if not decision.allowed:
+            raise denied(request, action, resource, decision)
+
+    def bucket_policy(self, bucket: str) -> PolicyDocument | None:
+        """The bucket's policy, compiled once; one that can't be read denies everything."""
+        try:
+            text = self._buckets.get_document(bucket, "policy")
+        except S3Error as error:
+            if error.code in ("NoSuchBucket", "InvalidBucketName"):
+                return None
+            raise
+        if text is None:
+            self._compiled.pop(bucket, None)
+            return None
+        known = self._compiled.get(bucket)
+        if known is not None and known[0] == text:
+            return known[1]
+        try:
+            compiled = parse_policy(text, bucket_policy=True)
+        except PolicyError as error:
+            log.error("the policy of bucket %s is unreadable and denies all: %s", bucket, error)
+            compiled = _NOTHING
+        self._compiled[bucket] = (text, compiled)
+        return compiled
+
+    def needs_existing_tags(self, request: Request, bucket: str) -> bool:
+        """Whether a policy asks for the tags of the object, which must be read first."""
+        caller = request.who
+        documents: list[PolicyDocument | None] = [self.bucket_policy(bucket)]
+        if caller.session is not None:
+            documents.append(caller.session.policy)
+        if caller.user is not None:
+            documents += (document for _, document in self._state.policies_for(caller.user))
+        return any(
+            document is not None and "existingobjecttag/" in document.compact.lower()
+            for document in documents
+        )
+
+    def _context(
+        self,
+        request: Request,
+        caller: Caller,
+        action: str,
+        extra: Mapping[str, str | Sequence[str]],
+    ) -> Context:
+        now = self._clock.time()
+        context: Context = {
+            "aws:sourceip": request.peer,
+            "aws:securetransport": "true" if request.secure else "false",
+            "aws:currenttime": iso_time(now),
+            "aws:epochtime": str(int(now)),
+            "aws:principaltype": "Anonymous",
+        }
+        headers, query = request.headers, request.query
+        if "user-agent" in headers:
+            context["aws:useragent"] = headers["user-agent"]
+        if "referer" in headers:
+            context["aws:referer"] = headers["referer"]
+        if caller.user is not None:
+            context["aws:username"] = caller.user.name
+            context["aws:userid"] = caller.user.name
+            context["aws:principaltype"] = "User"
+            arn = principal_arn(caller)
+            if arn is not None:
+                context["aws:principalarn"] = arn
+        if caller.session is not None:
+            context["aws:principaltype"] = "AssumedRole"
+            context["aws:tokenissuetime"] = iso_time(caller.session.created)
+        if caller.signed is not None:
+            context["s3:signatureversion"] = "AWS4-HMAC-SHA256"
+            presigned = caller.signed.kind == "presigned"
+            context["s3:authtype"] = "REST-QUERY-STRING" if presigned else "REST-HEADER"
+            context["s3:signatureage"] = str(max(0, int((now - caller.signed.signed_at) * 1000)))
+            if caller.payload.value:
+                context["s3:x-amz-content-sha256"] = caller.payload.value
+        for name in _REQUEST_HEADERS:
+            if name in headers:
+                context[f"s3:{name}"] = headers[name]
+        if action in _LISTING_ACTIONS:
+            for name in _LISTING_PARAMETERS:
+                if name in query:
+                    context[f"s3:{name}"] = query[name]
+        if "versionId" in query:
+            context["s3:versionid"] = query["versionId"]
+        for name in ("if-match", "if-none-match"):
+            if name in headers and action == "s3:PutObject":
+                context[f"s3:{name}"] = headers[name]
+        context.update(extra)
+        return context
+
+
+def principal_arn(caller: Caller) -> str | None:
+    """How policies name the caller: always its user, also in a session."""
+    return caller.user.arn if caller.user is not None else None
+
+
+def denied(request: Request, action: str, resource: str, decision: Decision) -> S3Error:
+    """AccessDenied in AWS's words, with the reason but not with the policy's text."""
+    arn = principal_arn(request.who)
+    if arn is None:
+        return access_denied()
+    return access_denied(
+        f"User: {arn} is not authorized to perform: {action} on resource: {resource} "
+        f"because {decision.reason}"
+    )

@@ -1,0 +1,209 @@
+"""ListBuckets, ListObjects and ListObjectsV2.
+
+Source: the S3 API reference, the pages of these operations; ``metadata=true`` is MinIO's
+extension of ListObjectsV2.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.store import xml
+from s3posixfs.store.backend.records import Listing, ObjectRecord
+from s3posixfs.store.errors import invalid_argument
+from s3posixfs.store.headers import whole_number
+from s3posixfs.store.request import Request
+from s3posixfs.store.response import Response
+from s3posixfs.store.service import Service
+
+MAX_KEYS = 1000
+_TOKEN_MARK = b"1:"
+_XML_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+Encode = Callable[[str], str]
+
+
+def owner_element(name: str, tag: str = "Owner") -> str:
+    """An ``<Owner>``: users are their own display name."""
+    text = xml.escape(name)
+    return f"<{tag}><ID>{text}</ID><DisplayName>{text}</DisplayName></{tag}>"
+
+
+def list_buckets(service: Service, request: Request) -> Response:
+    """ListBuckets: all of them, by name; ``prefix``, ``max-buckets`` and paging as in S3."""
+    prefix = request.query.get("prefix", "")
+    most = whole_number(request, "max-buckets", 10_000, 10_000)
+    after = _token(request)
+    buckets = sorted(service.backend.list_buckets(), key=lambda bucket: bucket.name)
+    buckets = [b for b in buckets if b.name.startswith(prefix) and b.name > after]
+    page = buckets[:most]
+    rows = [
+        f"<Bucket><Name>{xml.escape(bucket.name)}</Name>"
+        f"<CreationDate>{xml.iso_time(bucket.created)}</CreationDate></Bucket>"
+        for bucket in page
+    ]
+    parts = [owner_element(request.who.owner_id), f"<Buckets>{''.join(rows)}</Buckets>"]
+    if len(buckets) > len(page) and page:
+        parts.append(xml.leaf("ContinuationToken", _make_token(page[-1].name)))
+    if prefix:
+        parts.append(xml.leaf("Prefix", prefix))
+    return Response(200, [xml.XML_HEADERS], xml.document("ListAllMyBucketsResult", parts))
+
+
+def encoding_of(request: Request) -> Encode:
+    """How keys are written: ``encoding-type=url`` or plainly escaped."""
+    encoding = request.query.get("encoding-type")
+    if encoding is None:
+        return xml.escape
+    if encoding != "url":
+        raise invalid_argument(
+            "Invalid Encoding Method specified in Request", "encoding-type", encoding
+        )
+    return xml.url_encoded
+
+
+def list_objects_v2(service: Service, request: Request) -> Response:
+    """ListObjectsV2, with owners on ``fetch-owner=true`` and metadata on ``metadata=true``."""
+    query = request.query
+    encode = encoding_of(request)
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    most = whole_number(request, "max-keys", MAX_KEYS, MAX_KEYS)
+    start_after = query.get("start-after", "")
+    token = query.get("continuation-token")
+    after = _token(request) if token is not None else start_after
+    with_metadata = query.get("metadata") == "true"
+    if with_metadata:
+        decision = service.authoriser.decide(
+            request,
+            "s3:GetObject",
+            f"arn:aws:s3:::{request.bucket}/{prefix}*",
+            bucket=request.bucket,
+            noted=False,
+        )
+        with_metadata = decision.allowed
+    with_owner = query.get("fetch-owner", "").lower() == "true" or query.get("metadata") == "true"
+    page = _page(service, request, prefix, delimiter, after, most)
+    parts = [
+        xml.leaf("Name", request.bucket),
+        f"<Prefix>{encode(prefix)}</Prefix>",
+        xml.leaf("KeyCount", len(page.objects) + len(page.prefixes)),
+        xml.leaf("MaxKeys", most),
+        xml.leaf("IsTruncated", page.truncated),
+    ]
+    if delimiter:
+        parts.append(f"<Delimiter>{encode(delimiter)}</Delimiter>")
+    if start_after:
+        parts.append(f"<StartAfter>{encode(start_after)}</StartAfter>")
+    if token is not None:
+        parts.append(xml.leaf("ContinuationToken", token))
+    if page.truncated:
+        parts.append(xml.leaf("NextContinuationToken", _make_token(page.next_after)))
+    if "encoding-type" in query:
+        parts.append(xml.leaf("EncodingType", "url"))
+    parts += _rows(page, encode, with_owner=with_owner, with_metadata=with_metadata)
+    return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
+
+
+def list_objects(service: Service, request: Request) -> Response:
+    """ListObjects (version 1): markers instead of tokens, always with owners."""
+    query = request.query
+    encode = encoding_of(request)
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    most = whole_number(request, "max-keys", MAX_KEYS, MAX_KEYS)
+    marker = query.get("marker", "")
+    page = _page(service, request, prefix, delimiter, marker, most)
+    parts = [
+        xml.leaf("Name", request.bucket),
+        f"<Prefix>{encode(prefix)}</Prefix>",
+        f"<Marker>{encode(marker)}</Marker>",
+        xml.leaf("MaxKeys", most),
+        xml.leaf("IsTruncated", page.truncated),
+    ]
+    if delimiter:
+        parts.append(f"<Delimiter>{encode(delimiter)}</Delimiter>")
+        if page.truncated:
+            parts.append(f"<NextMarker>{encode(page.next_after)}</NextMarker>")
+    if "encoding-type" in query:
+        parts.append(xml.leaf("EncodingType", "url"))
+    parts += _rows(page, encode, with_owner=True, with_metadata=False)
+    return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
+
+
+def _page(
+    service: Service, request: Request, prefix: str, delimiter: str, after: str, most: int
+) -> Listing:
+    return service.backend.list(
+        request.bucket, prefix=prefix, delimiter=delimiter, start_after=after, max_keys=most
+    )
+
+
+def _rows(page: Listing, encode: Encode, *, with_owner: bool, with_metadata: bool) -> list[str]:
+    rows: list[str] = []
+    for record in page.objects:
+        owner = owner_element(record.owner_id) if with_owner else ""
+        metadata = _metadata(record) if with_metadata else ""
+        rows.append(
+            f"<Contents><Key>{encode(record.key)}</Key>"
+            f"<LastModified>{xml.iso_time(record.last_modified)}</LastModified>"
+            f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum(record)}<Size>{record.size}</Size>"
+            f"{owner}<StorageClass>STANDARD</StorageClass>{metadata}</Contents>"
+        )
+    rows += (
+        f"<CommonPrefixes><Prefix>{encode(prefix)}</Prefix></CommonPrefixes>"
+        for prefix in page.prefixes
+    )
+    return rows
+
+
+def _checksum(record: ObjectRecord) -> str:
+    algorithms = "".join(
+        f"<ChecksumAlgorithm>{algorithm.upper()}</ChecksumAlgorithm>"
+        for algorithm in record.checksums
+    )
+    if not algorithms:
+        return ""
+    return f"{algorithms}<ChecksumType>{record.checksum_type or 'FULL_OBJECT'}</ChecksumType>"
+
+
+def _metadata(record: ObjectRecord) -> str:
+    """MinIO's ``<UserMetadata>``; a name that can't be an XML name is left out."""
+    parts = [
+        f"<{name}>{xml.escape(value)}</{name}>"
+        for name, value in (
+            ("content-type", record.headers.get("content-type", "binary/octet-stream")),
+            *((_title(f"x-amz-meta-{key}"), value) for key, value in record.metadata.items()),
+        )
+        if _XML_NAME.fullmatch(name) is not None
+    ]
+    return f"<UserMetadata>{''.join(parts)}</UserMetadata>"
+
+
+def _title(name: str) -> str:
+    return "-".join(part[:1].upper() + part[1:] for part in name.split("-"))
+
+
+def _make_token(after: str) -> str:
+    return base64.urlsafe_b64encode(_TOKEN_MARK + after.encode()).decode("ascii")
+
+
+def _token(request: Request) -> str:
+    text = request.query.get("continuation-token", "")
+    if not text:
+        return ""
+    try:
+        data = base64.b64decode(text, altchars=b"-_", validate=True)
+        if not data.startswith(_TOKEN_MARK):
+            raise ValueError
+        return data[len(_TOKEN_MARK) :].decode("utf-8")
+    except (binascii.Error, ValueError):
+        raise _bad_token(text) from None
+
+
+def _bad_token(text: str) -> S3Error:
+    return invalid_argument(
+        "The continuation token provided is incorrect", "continuation-token", text
+    )

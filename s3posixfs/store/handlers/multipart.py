@@ -1,0 +1,375 @@
+"""Multipart uploads: create, upload and copy parts, list, complete, abort.
+
+Source: the S3 API reference, the pages of these operations, and the user guide, "Checking
+object integrity", for the checksums of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from s3posixfs.core import checksums
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import MAX_PART_BYTES, MAX_PARTS
+from s3posixfs.store import xml
+from s3posixfs.store.backend.multipart import PendingPart
+from s3posixfs.store.backend.records import CompletedPart, PartRecord, UploadRecord
+from s3posixfs.store.errors import DetailedError, invalid_argument, invalid_request
+from s3posixfs.store.handlers.copying import checksum_elements, hash_range, open_source
+from s3posixfs.store.handlers.listing import Encode, encoding_of, owner_element
+from s3posixfs.store.handlers.objects import new_facts
+from s3posixfs.store.headers import check_write_headers, unquoted, whole_number, write_condition
+from s3posixfs.store.payload import (
+    Proven,
+    check_checksum_value,
+    claims_of,
+    requested_algorithm,
+    too_large,
+)
+from s3posixfs.store.request import Request
+from s3posixfs.store.response import Response
+from s3posixfs.store.service import Service
+
+MAX_COMPLETE_BYTES = 4 * 1024 * 1024
+_MAX_PAGE = 1000
+_DEFAULT_ALGORITHM = "crc64nvme"
+_FULL_ONLY = frozenset({"crc64nvme"})
+_COMPOSITE_ONLY = frozenset({"sha1", "sha256"})
+
+
+def create_upload(service: Service, request: Request) -> Response:
+    """CreateMultipartUpload; without an algorithm the whole gets a CRC64NVME, as in S3."""
+    facts = new_facts(request)
+    algorithm = requested_algorithm(request)
+    kind = request.headers.get(checksums.HEADER_TYPE)
+    if kind is not None:
+        kind = kind.upper()
+        if algorithm is None:
+            raise invalid_request(
+                "The x-amz-checksum-type header can only be used with the "
+                "x-amz-checksum-algorithm header."
+            )
+        wrong = (kind == checksums.COMPOSITE and algorithm in _FULL_ONLY) or (
+            kind == checksums.FULL_OBJECT and algorithm in _COMPOSITE_ONLY
+        )
+        if wrong or kind not in (checksums.COMPOSITE, checksums.FULL_OBJECT):
+            raise invalid_request(
+                f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
+            )
+    if algorithm is not None and kind is None:
+        kind = checksums.DEFAULT_TYPE[algorithm]
+    upload_id = service.backend.create_upload(
+        request.bucket, request.key, facts, checksum_algorithm=algorithm, checksum_type=kind
+    )
+    headers = [xml.XML_HEADERS]
+    if algorithm is not None and kind is not None:
+        headers += [(checksums.HEADER_ALGORITHM, algorithm.upper()), (checksums.HEADER_TYPE, kind)]
+    parts = [
+        xml.leaf("Bucket", request.bucket),
+        xml.leaf("Key", request.key),
+        xml.leaf("UploadId", upload_id),
+    ]
+    return Response(200, headers, xml.document("InitiateMultipartUploadResult", parts))
+
+
+def _part_number(request: Request) -> int:
+    text = request.query.get("partNumber", "")
+    if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 1 <= int(text) <= MAX_PARTS:
+        raise invalid_argument(
+            "Part number must be an integer between 1 and 10000, inclusive", "partNumber", text
+        )
+    return int(text)
+
+
+def _upload(service: Service, request: Request) -> UploadRecord:
+    return service.backend.upload(request.bucket, request.key, request.query["uploadId"])
+
+
+async def upload_part(service: Service, request: Request) -> Response:
+    """UploadPart: stored only if every claim about the body is true."""
+    check_write_headers(request)
+    number = _part_number(request)
+    upload = await service.run(_upload, service, request)
+    claims = claims_of(request, default_algorithm=upload.checksum_algorithm)
+    wanted = upload.checksum_algorithm
+    if wanted is not None and claims.algorithm != wanted:
+        raise invalid_request(
+            f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum "
+            f"Type: {claims.algorithm}"
+        )
+
+    def commit(pending: PendingPart, proven: Proven) -> PartRecord:
+        return pending.commit(proven.etag, proven.checksums)
+
+    begin = partial(
+        service.backend.begin_part, request.bucket, request.key, upload.upload_id, number
+    )
+    part = await service.ingestor.receive(request, claims, begin, commit)
+    headers = [("ETag", f'"{part.etag}"')]
+    headers += [(checksums.HEADER_NAMES[name], value) for name, value in part.checksums.items()]
+    return Response(200, headers)
+
+
+def upload_part_copy(service: Service, request: Request) -> Response:
+    """UploadPartCopy: a range of another object, copied inside the kernel."""
+    check_write_headers(request)
+    number = _part_number(request)
+    upload = _upload(service, request)
+    _, _, source = open_source(service, request)
+    try:
+        start, length = _copy_range(request, source.record.size)
+        if length > MAX_PART_BYTES:
+            raise too_large(length)
+        algorithm = upload.checksum_algorithm or _DEFAULT_ALGORITHM
+        with service.backend.begin_part(
+            request.bucket, request.key, upload.upload_id, number
+        ) as pending:
+            if length:
+                pending.write_from(source.fd, start, length)
+            if pending.size != length:
+                raise S3Error(
+                    "PreconditionFailed", "The source changed while it was copied.", status=412
+                )
+            # Hashed from the part itself, whatever becomes of the source.
+            etag = hash_range(pending.fileno(), 0, length, "md5")
+            value = hash_range(pending.fileno(), 0, length, algorithm)
+            part = pending.commit(etag, {algorithm: value})
+    finally:
+        source.close()
+    parts = [
+        xml.leaf("LastModified", xml.iso_time(part.last_modified)),
+        xml.leaf("ETag", f'"{part.etag}"'),
+        *_part_checksums(part),
+    ]
+    return Response(200, [xml.XML_HEADERS], xml.document("CopyPartResult", parts))
+
+
+def _copy_range(request: Request, size: int) -> tuple[int, int]:
+    text = request.headers.get("x-amz-copy-source-range")
+    if text is None:
+        return 0, size
+    first, dash, last = text.removeprefix("bytes=").partition("-")
+    valid = text.startswith("bytes=") and dash and first.isascii() and last.isascii()
+    if not (valid and first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        raise invalid_argument(
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first "
+            "and last are the zero-based offsets of the first and last bytes to copy",
+            "x-amz-copy-source-range",
+            text,
+        )
+    if int(last) >= size:
+        raise invalid_argument(
+            f"Range specified is not valid for source object of size: {size}",
+            "x-amz-copy-source-range",
+            text,
+        )
+    return int(first), int(last) - int(first) + 1
+
+
+def _part_checksums(part: PartRecord) -> list[str]:
+    return [xml.leaf(f"Checksum{name.upper()}", value) for name, value in part.checksums.items()]
+
+
+def list_parts(service: Service, request: Request) -> Response:
+    upload = _upload(service, request)
+    most = whole_number(request, "max-parts", _MAX_PAGE, _MAX_PAGE)
+    after = whole_number(request, "part-number-marker", 0, MAX_PARTS)
+    page = service.backend.list_parts(
+        request.bucket, request.key, upload.upload_id, after=after, max_parts=most
+    )
+    owner = upload.facts.owner_id
+    parts = [
+        xml.leaf("Bucket", request.bucket),
+        xml.leaf("Key", request.key),
+        xml.leaf("UploadId", upload.upload_id),
+        owner_element(owner, "Initiator"),
+        owner_element(owner),
+        xml.leaf("StorageClass", "STANDARD"),
+        xml.leaf("PartNumberMarker", after),
+        xml.leaf("NextPartNumberMarker", page.next_marker),
+        xml.leaf("MaxParts", most),
+        xml.leaf("IsTruncated", page.truncated),
+    ]
+    if upload.checksum_algorithm is not None:
+        parts.append(xml.leaf("ChecksumAlgorithm", upload.checksum_algorithm.upper()))
+        parts.append(xml.leaf("ChecksumType", upload.checksum_type or ""))
+    for part in page.parts:
+        fields = (
+            xml.leaf("PartNumber", part.number),
+            xml.leaf("LastModified", xml.iso_time(part.last_modified)),
+            xml.leaf("ETag", f'"{part.etag}"'),
+            xml.leaf("Size", part.size),
+            *_part_checksums(part),
+        )
+        parts.append(f"<Part>{''.join(fields)}</Part>")
+    return Response(200, [xml.XML_HEADERS], xml.document("ListPartsResult", parts))
+
+
+def list_uploads(service: Service, request: Request) -> Response:
+    query = request.query
+    encode = encoding_of(request)
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    key_marker, id_marker = query.get("key-marker", ""), query.get("upload-id-marker", "")
+    most = whole_number(request, "max-uploads", _MAX_PAGE, _MAX_PAGE)
+    page = service.backend.list_uploads(
+        request.bucket,
+        prefix=prefix,
+        delimiter=delimiter,
+        key_marker=key_marker,
+        upload_id_marker=id_marker,
+        max_uploads=most,
+    )
+    parts = [
+        xml.leaf("Bucket", request.bucket),
+        f"<KeyMarker>{encode(key_marker)}</KeyMarker>",
+        xml.leaf("UploadIdMarker", id_marker),
+        f"<Prefix>{encode(prefix)}</Prefix>",
+    ]
+    if page.truncated:
+        parts.append(f"<NextKeyMarker>{encode(page.next_key_marker)}</NextKeyMarker>")
+        parts.append(xml.leaf("NextUploadIdMarker", page.next_upload_id_marker))
+    if delimiter:
+        parts.append(f"<Delimiter>{encode(delimiter)}</Delimiter>")
+    if "encoding-type" in query:
+        parts.append(xml.leaf("EncodingType", "url"))
+    parts += [xml.leaf("MaxUploads", most), xml.leaf("IsTruncated", page.truncated)]
+    parts += (_upload_row(upload, encode) for upload in page.uploads)
+    parts += (
+        f"<CommonPrefixes><Prefix>{encode(common)}</Prefix></CommonPrefixes>"
+        for common in page.prefixes
+    )
+    return Response(200, [xml.XML_HEADERS], xml.document("ListMultipartUploadsResult", parts))
+
+
+def _upload_row(upload: UploadRecord, encode: Encode) -> str:
+    owner = upload.facts.owner_id
+    return (
+        f"<Upload><Key>{encode(upload.key)}</Key>{xml.leaf('UploadId', upload.upload_id)}"
+        f"{owner_element(owner, 'Initiator')}{owner_element(owner)}"
+        f"<StorageClass>STANDARD</StorageClass>"
+        f"<Initiated>{xml.iso_time(upload.initiated)}</Initiated></Upload>"
+    )
+
+
+def abort_upload(service: Service, request: Request) -> Response:
+    service.backend.abort_upload(request.bucket, request.key, request.query["uploadId"])
+    return Response(204)
+
+
+def complete_upload(service: Service, request: Request) -> Response:
+    """CompleteMultipartUpload: validates the list, computes the whole's checksum, joins."""
+    wanted = _completed_parts(request.content)
+    condition = write_condition(request)
+    upload_id = request.query["uploadId"]
+    try:
+        upload = _upload(service, request)
+    except S3Error as error:
+        if error.code != "NoSuchUpload":
+            raise
+        # Perhaps a repetition of one that succeeded, which the backend knows.
+        whole: tuple[dict[str, str], str | None] = ({}, None)
+    else:
+        whole = _whole_checksum(service, request, upload, wanted)
+    record = service.backend.complete_upload(
+        request.bucket,
+        request.key,
+        upload_id,
+        wanted,
+        condition,
+        checksums=whole[0],
+        checksum_type=whole[1],
+    )
+    scheme = "https" if request.secure else "http"
+    location = (
+        f"{scheme}://{request.headers['host']}/{request.bucket}/{xml.url_encoded(request.key)}"
+    )
+    parts = [
+        xml.leaf("Location", location),
+        xml.leaf("Bucket", request.bucket),
+        xml.leaf("Key", request.key),
+        xml.leaf("ETag", f'"{record.etag}"'),
+        *checksum_elements(record),
+    ]
+    return Response(200, [xml.XML_HEADERS], xml.document("CompleteMultipartUploadResult", parts))
+
+
+def _completed_parts(content: bytes) -> list[CompletedPart]:
+    root = xml.parse(content, "CompleteMultipartUpload")
+    wanted: list[CompletedPart] = []
+    for element in root:
+        if xml.local_name(element) != "Part":
+            raise xml.malformed()
+        fields = xml.children(element)
+        number = fields.pop("PartNumber", "").strip()
+        etag = fields.pop("ETag", "")
+        if not (number.isascii() and number.isdigit() and len(number) <= 5):
+            raise xml.malformed()
+        given: dict[str, str] = {}
+        for name, value in fields.items():
+            algorithm = name.removeprefix("Checksum").lower()
+            if not name.startswith("Checksum") or algorithm not in checksums.HEADER_NAMES:
+                raise xml.malformed()
+            given[algorithm] = value.strip()
+        wanted.append(CompletedPart(int(number), unquoted(etag), given))
+    if not wanted or len(wanted) > MAX_PARTS:
+        raise xml.malformed()
+    return wanted
+
+
+def _whole_checksum(
+    service: Service, request: Request, upload: UploadRecord, wanted: Sequence[CompletedPart]
+) -> tuple[dict[str, str], str | None]:
+    """The checksum of the whole from those of its parts, compared with what the client says."""
+    algorithm = upload.checksum_algorithm or _DEFAULT_ALGORITHM
+    kind = upload.checksum_type or checksums.DEFAULT_TYPE[algorithm]
+    stored = {
+        part.number: part
+        for part in service.backend.list_parts(
+            request.bucket, request.key, upload.upload_id, max_parts=MAX_PARTS
+        ).parts
+    }
+    digests: list[tuple[bytes, int]] = []
+    for part in wanted:
+        found = stored.get(part.number)
+        value = found.checksums.get(algorithm) if found is not None else None
+        if found is None or value is None:
+            digests = []
+            break
+        digests.append((checksums.decode(algorithm, value), found.size))
+    if not digests:
+        _refuse_claim(request, algorithm)
+        return {}, None
+    size = sum(length for _, length in digests)
+    if kind == checksums.COMPOSITE:
+        whole = checksums.composite(algorithm, [digest for digest, _ in digests])
+    else:
+        whole = checksums.full_object(algorithm, digests)
+    claimed_size = request.headers.get("x-amz-mp-object-size")
+    if claimed_size is not None and claimed_size != str(size):
+        raise invalid_request(
+            f"The provided 'x-amz-mp-object-size' header does not match what was computed: {size}"
+        )
+    claimed_kind = request.headers.get(checksums.HEADER_TYPE)
+    if claimed_kind is not None and claimed_kind.upper() != kind:
+        raise invalid_request("The upload was created with another checksum type.")
+    claimed = request.headers.get(checksums.HEADER_NAMES[algorithm])
+    if claimed is None:
+        _refuse_claim(request, algorithm)
+    elif claimed != whole:
+        check_checksum_value(algorithm, claimed.partition("-")[0])
+        raise DetailedError(
+            "BadDigest",
+            f"The {algorithm} you specified did not match the calculated checksum.",
+            status=400,
+        )
+    return {algorithm: whole}, kind
+
+
+def _refuse_claim(request: Request, algorithm: str) -> None:
+    """A checksum that can't be compared must not pass as compared."""
+    for name in request.headers:
+        if checksums.algorithm_of_header(name) is not None:
+            raise invalid_request(
+                f"The upload was created for the checksum {algorithm}: {name} cannot be compared."
+            )

@@ -1,0 +1,306 @@
+"""GetObject, HeadObject, PutObject, DeleteObject, DeleteObjects, RenameObject.
+
+Source: the S3 API reference, the pages of these operations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from s3posixfs.core import checksums
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import MAX_KEY_BYTES
+from s3posixfs.store import xml
+from s3posixfs.store.backend.directory import OpenObject, PendingObject
+from s3posixfs.store.backend.records import Condition, ObjectFacts, ObjectRecord
+from s3posixfs.store.errors import (
+    access_denied,
+    invalid_argument,
+    invalid_request,
+    no_such_key,
+    not_implemented,
+)
+from s3posixfs.store.headers import (
+    check_read_conditions,
+    check_write_headers,
+    kept_headers_of,
+    metadata_of,
+    object_headers,
+    parse_range,
+    tags_of,
+    unquoted,
+    write_condition,
+)
+from s3posixfs.store.payload import Proven, claims_of
+from s3posixfs.store.request import Request, decode_path
+from s3posixfs.store.response import FileBody, Headers, Response
+from s3posixfs.store.service import Service
+
+# Up to here an object is read by the thread that opened it and sent along with the head.
+_INLINE_BYTES = 128 * 1024
+_MAX_DELETED = 1000
+_RENAME_CONDITIONS = frozenset({"if-match", "if-none-match", "x-amz-rename-source-if-match"})
+
+# Query parameters of GET and HEAD that set a header of the answer.
+OVERRIDES: Mapping[str, str] = {
+    "response-cache-control": "Cache-Control",
+    "response-content-disposition": "Content-Disposition",
+    "response-content-encoding": "Content-Encoding",
+    "response-content-language": "Content-Language",
+    "response-content-type": "Content-Type",
+    "response-expires": "Expires",
+}
+
+
+def missing_key(service: Service, request: Request, key: str) -> S3Error:
+    """What to say of a key that is not there: who may not list the bucket may not know."""
+    decision = service.authoriser.decide(
+        request,
+        "s3:ListBucket",
+        f"arn:aws:s3:::{request.bucket}",
+        bucket=request.bucket,
+        noted=False,
+    )
+    return no_such_key(key) if decision.allowed else access_denied()
+
+
+def open_existing(service: Service, request: Request) -> OpenObject:
+    """The request's object, open; the caller closes it."""
+    check_version(request)
+    try:
+        return service.backend.open_object(request.bucket, request.key)
+    except S3Error as error:
+        if error.code == "NoSuchKey":
+            raise missing_key(service, request, request.key) from None
+        raise
+
+
+def check_version(request: Request) -> None:
+    """Objects have no versions: the only version ID there is is ``null``."""
+    version = request.query.get("versionId", "null")
+    if version != "null":
+        raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
+
+
+def get_object(service: Service, request: Request) -> Response:
+    """GetObject and HeadObject: ranges, parts, conditions, checksums, header overrides."""
+    opened = open_existing(service, request)
+    keep = False
+    try:
+        record = opened.record
+        check_read_conditions(request.headers, record)
+        headers = object_headers(record)
+        start, length, status = _wanted_range(request, record, headers)
+        _override(request, headers)
+        if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and status == 200:
+            headers += checksum_headers(record)
+        if request.method == "HEAD":
+            return Response(status, headers, length=length)
+        if length <= _INLINE_BYTES:
+            return Response(status, headers, _read(opened.fd, start, length))
+        keep = True
+        return Response(status, headers, file=FileBody(opened.fd, start, length, opened.close))
+    finally:
+        if not keep:
+            opened.close()
+
+
+def _read(fd: int, offset: int, length: int) -> bytes:
+    data = os.pread(fd, length, offset) if length else b""
+    while len(data) < length:
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            raise OSError("the file became shorter while it was read")
+        data += more
+    return data
+
+
+def _wanted_range(request: Request, record: ObjectRecord, headers: Headers) -> tuple[int, int, int]:
+    """Offset, length and status; adds the headers that say which part this is."""
+    part = request.query.get("partNumber")
+    text = request.headers.get("range")
+    if part is not None:
+        if text is not None:
+            raise invalid_request("Cannot specify both Range header and partNumber query parameter")
+        found: tuple[int, int] | None = _part_range(record, part)
+        if record.part_sizes is not None:
+            headers.append(("x-amz-mp-parts-count", str(len(record.part_sizes))))
+    else:
+        found = parse_range(text, record.size) if text is not None else None
+    if found is None:
+        return 0, record.size, 200
+    start, length = found
+    if length:
+        headers.append(("Content-Range", f"bytes {start}-{start + length - 1}/{record.size}"))
+    return start, length, 206
+
+
+def _part_range(record: ObjectRecord, text: str) -> tuple[int, int]:
+    sizes = record.part_sizes or (record.size,)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 10_000:
+        raise invalid_argument(
+            "Part number must be an integer between 1 and 10000, inclusive", "partNumber", text
+        )
+    number = int(text)
+    if number > len(sizes):
+        raise S3Error(
+            "InvalidPartNumber", "The requested partnumber is not satisfiable", status=416
+        )
+    return sum(sizes[: number - 1]), sizes[number - 1]
+
+
+def _override(request: Request, headers: Headers) -> None:
+    for parameter, name in OVERRIDES.items():
+        value = request.query.get(parameter)
+        if value is None:
+            continue
+        if request.who.user is None:
+            raise invalid_request(
+                "Request specific response headers cannot be used for anonymous GET requests."
+            )
+        if not value.isprintable():
+            raise invalid_argument("The value is not a header.", parameter)
+        headers[:] = [pair for pair in headers if pair[0].lower() != name.lower()]
+        headers.append((name, value))
+
+
+def checksum_headers(record: ObjectRecord) -> Headers:
+    """The stored checksums as headers."""
+    headers: Headers = [
+        (checksums.HEADER_NAMES[algorithm], value)
+        for algorithm, value in record.checksums.items()
+        if algorithm in checksums.HEADER_NAMES
+    ]
+    if headers:
+        headers.append((checksums.HEADER_TYPE, record.checksum_type or checksums.FULL_OBJECT))
+    return headers
+
+
+def new_facts(request: Request) -> ObjectFacts:
+    """The facts of an object that this request makes, as far as its head has them."""
+    check_write_headers(request)
+    caller = request.who
+    return ObjectFacts(
+        owner_id=caller.owner_id,
+        owner=caller.owner,
+        metadata=metadata_of(request),
+        headers=kept_headers_of(request),
+        tags=tags_of(request),
+    )
+
+
+async def put_object(service: Service, request: Request) -> Response:
+    """PutObject: in one step, durable, and only if every claim about the body is true."""
+    facts = new_facts(request)
+    condition = write_condition(request)
+    claims = claims_of(request)
+    bucket, key = request.bucket, request.key
+
+    def commit(pending: PendingObject, proven: Proven) -> ObjectRecord:
+        complete = replace(
+            facts,
+            etag=proven.etag,
+            checksums=proven.checksums,
+            checksum_type=checksums.FULL_OBJECT,
+        )
+        return pending.commit(complete, condition)
+
+    record = await service.ingestor.receive(
+        request, claims, partial(service.backend.begin_put, bucket, key), commit
+    )
+    return Response(200, [("ETag", f'"{record.etag}"'), *checksum_headers(record)])
+
+
+def delete_object(service: Service, request: Request) -> Response:
+    """DeleteObject: 204 also where there was none; If-Match is honoured."""
+    check_version(request)
+    match = request.headers.get("if-match")
+    condition = Condition(if_match=unquoted(match) if match is not None else None)
+    service.backend.delete(request.bucket, request.key, condition)
+    return Response(204)
+
+
+def delete_objects(service: Service, request: Request) -> Response:
+    """DeleteObjects: each key is authorised by itself; what is refused is in the answer."""
+    service.backend.bucket(request.bucket)
+    root = xml.parse(request.content, "Delete")
+    quiet = False
+    wanted: list[tuple[str, str, Condition]] = []
+    for element in root:
+        name = xml.local_name(element)
+        if name == "Quiet":
+            quiet = (element.text or "").strip().lower() == "true"
+        elif name == "Object":
+            fields = xml.children(element)
+            unknown = fields.keys() - {"Key", "VersionId", "ETag"}
+            if unknown or not fields.get("Key"):
+                raise xml.malformed()
+            etag = fields.get("ETag")
+            condition = Condition(if_match=unquoted(etag) if etag else None)
+            wanted.append((fields["Key"], fields.get("VersionId", "null"), condition))
+        else:
+            raise xml.malformed()
+    if not wanted or len(wanted) > _MAX_DELETED:
+        raise xml.malformed()
+    parts: list[str] = []
+    for key, version, condition in wanted:
+        try:
+            _delete_one(service, request, key, version, condition)
+        except S3Error as error:
+            fields_out = xml.leaf("Key", key) + xml.leaf("Code", error.code)
+            parts.append(f"<Error>{fields_out}{xml.leaf('Message', error.message)}</Error>")
+        else:
+            if not quiet:
+                parts.append(f"<Deleted>{xml.leaf('Key', key)}</Deleted>")
+    return Response(200, [xml.XML_HEADERS], xml.document("DeleteResult", parts))
+
+
+def _delete_one(
+    service: Service, request: Request, key: str, version: str, condition: Condition
+) -> None:
+    resource = f"arn:aws:s3:::{request.bucket}/{key}"
+    service.authoriser.require(request, "s3:DeleteObject", resource, bucket=request.bucket)
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
+    if version not in ("", "null"):
+        raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
+    service.backend.delete(request.bucket, key, condition)
+
+
+def rename_object(service: Service, request: Request) -> Response:
+    """RenameObject: one rename(2); owner, data and metadata stay as they are.
+
+    Needs PutObject on the target (asked before), GetObject and DeleteObject on the source.
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_RenameObject.html
+    """
+    headers = request.headers
+    source = decode_path(headers["x-amz-rename-source"].encode())
+    own = f"/{request.bucket}/"
+    key = source[len(own) :] if source.startswith(own) else source.lstrip("/")
+    if not key:
+        raise invalid_argument("The rename source is not valid.", "x-amz-rename-source", source)
+    resource = f"arn:aws:s3:::{request.bucket}/{key}"
+    for action in ("s3:GetObject", "s3:DeleteObject"):
+        service.authoriser.require(request, action, resource, bucket=request.bucket)
+    for name in headers:
+        if name.startswith(("if-", "x-amz-rename-source-if-")) and name not in _RENAME_CONDITIONS:
+            raise not_implemented(f"{name} of RenameObject")
+    match = headers.get("x-amz-rename-source-if-match")
+    condition = write_condition(request)
+    try:
+        service.backend.rename(
+            request.bucket,
+            key,
+            request.key,
+            no_replace=condition.if_none_match,
+            if_match=condition.if_match,
+            source_if_match=unquoted(match) if match is not None else None,
+        )
+    except S3Error as error:
+        if error.code == "NoSuchKey":
+            raise missing_key(service, request, key) from None
+        raise
+    return Response(200)

@@ -1,0 +1,303 @@
+"""The HTTP/1.1 server: accepts connections, reads requests one by one, sends the answers.
+
+It knows nothing of S3 but how an error looks. A connection carries any number of requests,
+pipelined or not; each is answered before the next is read. :meth:`HttpServer.drain` lets
+what is in flight finish and ends the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.store.http_body import BodyReader, Incoming
+from s3posixfs.store.http_head import (
+    HEAD_END,
+    MAX_HEAD_BYTES,
+    RequestHead,
+    bad_request,
+    parse_head,
+)
+from s3posixfs.store.response import HeadWriter, Response
+from s3posixfs.store.transport import PlainTransport, TlsTransport, Transport
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds, sizes in bytes."""
+
+    idle: float = 75.0  # between requests on one connection
+    head: float = 20.0  # from the first byte of a head to its last
+    stall: float = 60.0  # without any progress on a body or an answer
+    drain: float = 30.0  # for what is in flight when the server ends
+    linger: float = 2.0  # for a client to read its error before the connection goes
+    discard: int = 256 * 1024  # of a body nobody wanted, to keep the connection
+    connections: int = 4096
+
+
+class Exchange(Protocol):
+    """One request's life after its answer is known."""
+
+    response: Response
+    request_id: str
+
+    def finished(self, sent: int) -> None:
+        """The answer has gone, ``sent`` bytes of body with it; also after a broken connection."""
+        ...
+
+
+class Application(Protocol):
+    """What the server serves. Neither method raises but for cancellation."""
+
+    async def handle(
+        self, head: RequestHead, body: BodyReader, peer: str, *, secure: bool
+    ) -> Exchange: ...
+
+    def refuse(self, error: S3Error, peer: str) -> Exchange:
+        """The answer to what was not even a request."""
+        ...
+
+
+class HttpServer:
+    """Serves ``application`` on listening sockets until cancelled or drained."""
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        threads: trio.CapacityLimiter,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._application = application
+        self._threads = threads
+        self._tls = tls
+        self._limits = limits or Limits()
+        self._heads = HeadWriter()
+        self._draining = False
+        self._accepting: set[trio.CancelScope] = set()
+        self._idle: set[trio.CancelScope] = set()
+        self._places = trio.CapacityLimiter(self._limits.connections)
+        self._all = trio.CancelScope()
+
+    async def serve(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept on ``listeners`` (which it closes) and serve until :meth:`drain` is done."""
+        with self._all:
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    listener.setblocking(False)
+                    nursery.start_soon(self._accept, listener, nursery)
+
+    def drain(self) -> None:
+        """Accept no more, close idle connections, give what is in flight its time to finish."""
+        self._draining = True
+        self._all.deadline = trio.current_time() + self._limits.drain
+        for scope in list(self._accepting | self._idle):
+            scope.cancel()
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        try:
+            with trio.CancelScope() as scope:
+                self._accepting.add(scope)
+                while not self._draining:
+                    # The place is taken before accept: what is too much waits in the backlog.
+                    place = object()
+                    await self._places.acquire_on_behalf_of(place)
+                    try:
+                        sock, peer = await self._accept_one(listener)
+                    except BaseException:
+                        self._places.release_on_behalf_of(place)
+                        raise
+                    nursery.start_soon(self._connection, sock, peer, place)
+        finally:
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+
+    async def _accept_one(self, listener: socket.socket) -> tuple[socket.socket, str]:
+        while True:
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(listener)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    await trio.lowlevel.checkpoint()  # that client left before it was met
+                    continue
+                log.error("cannot accept a connection: %s; trying again", error.strerror)
+                await trio.sleep(0.1)
+            else:
+                return sock, str(address[0])
+
+    async def _connection(self, sock: socket.socket, peer: str, place: object) -> None:
+        transport: PlainTransport | TlsTransport | None = None
+        try:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is None:
+                transport = PlainTransport(sock, peer, self._threads, self._limits.stall)
+            else:
+                transport = TlsTransport(sock, peer, self._threads, self._limits.stall, self._tls)
+                await transport.handshake()
+            await self._requests(transport)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client went away or stalled: nobody is left to tell
+        except Exception:
+            log.exception("a connection ended on an error of the server")
+        finally:
+            self._places.release_on_behalf_of(place)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                if transport is None:
+                    sock.close()
+                else:
+                    await transport.aclose()
+
+    async def _requests(self, transport: Transport) -> None:
+        incoming = Incoming(transport)
+        while not self._draining:
+            try:
+                raw = await self._read_head(incoming)
+                if raw is None:
+                    return
+                head = parse_head(raw)
+            except S3Error as error:
+                exchange = self._application.refuse(error, transport.peer)
+                await self._answer(transport, exchange, None, keep_alive=False)
+                await self._linger(transport)
+                return
+            body = BodyReader(
+                transport, incoming, head.content_length, expecting=head.expect_continue
+            )
+            exchange = await self._application.handle(
+                head, body, transport.peer, secure=transport.secure
+            )
+            keep_alive = await self._answer(
+                transport,
+                exchange,
+                body,
+                keep_alive=head.keep_alive,
+                head_only=head.method == "HEAD",
+            )
+            if not keep_alive:
+                if not body.finished:
+                    await self._linger(transport)
+                return
+
+    async def _read_head(self, incoming: Incoming) -> bytes | None:
+        """The next head; ``None`` when the client is done or the connection is no longer wanted."""
+        started = False
+        searched = 0
+        with trio.move_on_after(self._limits.idle) as scope:
+            self._idle.add(scope)
+            try:
+                while True:
+                    data = incoming.data
+                    while data.startswith(b"\r\n"):  # RFC 9112, 2.2: lines before the request
+                        del data[:2]
+                    if data and not started:
+                        started = True
+                        self._idle.discard(scope)
+                        scope.deadline = trio.current_time() + self._limits.head
+                    end = data.find(HEAD_END, max(0, searched - len(HEAD_END)))
+                    searched = len(data)
+                    if end >= 0 and end + len(HEAD_END) <= MAX_HEAD_BYTES:
+                        raw = bytes(data[: end + len(HEAD_END)])
+                        del data[: end + len(HEAD_END)]
+                        return raw
+                    if end >= 0 or searched > MAX_HEAD_BYTES:
+                        raise bad_request(
+                            "Your request header section exceeds the maximum allowed.",
+                            code="RequestHeaderSectionTooLarge",
+                        )
+                    if not await incoming.more():
+                        return None
+            except trio.TooSlowError:
+                return None
+            finally:
+                self._idle.discard(scope)
+        if started and scope.cancelled_caught and not self._draining:
+            raise bad_request("The request head took too long.", code="RequestTimeout")
+        return None
+
+    async def _answer(
+        self,
+        transport: Transport,
+        exchange: Exchange,
+        body: BodyReader | None,
+        *,
+        keep_alive: bool,
+        head_only: bool = False,
+    ) -> bool:
+        """Send the answer; whether another request may follow on this connection."""
+        response = exchange.response
+        sent = 0
+        try:
+            keep_alive = keep_alive and not self._draining
+            if body is not None:
+                keep_alive = keep_alive and body.discardable(self._limits.discard)
+            head = self._heads.write(response, exchange.request_id, keep_alive=keep_alive)
+            if head_only or response.status in (204, 304):
+                await transport.send(head)
+            elif response.file is not None:
+                await transport.send(head)
+                await transport.send_file(
+                    response.file.fd, response.file.offset, response.file.length
+                )
+                sent = response.size
+            else:
+                await transport.send(head, response.body)
+                sent = response.size
+        finally:
+            response.discard()
+            exchange.finished(sent)
+        if keep_alive and body is not None and not body.finished:
+            with contextlib.suppress(S3Error):
+                await body.discard(self._limits.discard)
+            keep_alive = body.finished
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return keep_alive
+
+    async def _linger(self, transport: Transport) -> None:
+        """Let the client read the answer: closing over unread data would take it back (RST)."""
+        await transport.finish()
+        scratch = memoryview(bytearray(64 * 1024))
+        with trio.move_on_after(self._limits.linger):
+            while await transport.receive_into(scratch):
+                pass
+
+
+def listen(host: str, port: int, *, backlog: int = 1024) -> list[socket.socket]:
+    """Listening sockets for every address of ``host``; port 0 takes one that is free.
+
+    Raises ``OSError`` when an address cannot be had.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            where = list(address)
+            where[1] = where[1] or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            sock.bind(tuple(where))
+            sock.listen(backlog)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets

@@ -1,0 +1,389 @@
+"""Every S3 operation that is built: how it is asked for, what it needs, what answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.store.handlers import (
+    buckets,
+    copying,
+    identities,
+    listing,
+    multipart,
+    objects,
+    probes,
+)
+from s3posixfs.store.headers import tags_of
+from s3posixfs.store.request import Request
+from s3posixfs.store.router import Handler, Operation
+from s3posixfs.store.service import Service
+
+MAX_DELETE_BYTES = 4 * 1024 * 1024
+_CONFIGURATION_BYTES = 64 * 1024
+
+_READ = frozenset({"versionId", "partNumber", *objects.OVERRIDES})
+_PAGING = frozenset({"prefix", "delimiter", "encoding-type", "max-keys"})
+
+
+def _existing_tags(service: Service, request: Request) -> Mapping[str, str | Sequence[str]]:
+    """The tags of the object that is asked for, where a policy looks at them."""
+    if not service.authoriser.needs_existing_tags(request, request.bucket):
+        return {}
+    try:
+        record = service.backend.head(request.bucket, request.key)
+    except S3Error:
+        return {}
+    return {f"s3:existingobjecttag/{name.lower()}": value for name, value in record.tags.items()}
+
+
+def _request_tags(service: Service, request: Request) -> Mapping[str, str | Sequence[str]]:
+    """The tags that a write brings; they need an action of their own."""
+    tags = tags_of(request)
+    if not tags:
+        return {}
+    extra: dict[str, str | Sequence[str]] = {
+        f"s3:requestobjecttag/{name.lower()}": value for name, value in tags.items()
+    }
+    extra["s3:requestobjecttagkeys"] = tuple(tags)
+    service.authoriser.require(
+        request, "s3:PutObjectTagging", request.resource, bucket=request.bucket, extra=extra
+    )
+    return extra
+
+
+def _location(service: Service, request: Request) -> Mapping[str, str | Sequence[str]]:
+    # The body is read only after this; the store has one region, which is what it can ask for.
+    return {"s3:locationconstraint": service.region}
+
+
+def _probe(name: str, selector: str, action: str, handler: Handler) -> Operation:
+    return Operation(name, "GET", "bucket", action, handler=handler, selector=selector)
+
+
+OPERATIONS: Sequence[Operation] = (
+    # --- service
+    Operation(
+        "ListBuckets",
+        "GET",
+        "service",
+        "s3:ListAllMyBuckets",
+        handler=listing.list_buckets,
+        parameters=frozenset({"prefix", "max-buckets", "continuation-token"}),
+    ),
+    Operation(
+        "ListIdentities",
+        "GET",
+        "service",
+        "s3posixfs:ListIdentities",
+        handler=identities.list_identities,
+        selector=identities.PARAMETER,
+    ),
+    # --- buckets
+    Operation(
+        "CreateBucket",
+        "PUT",
+        "bucket",
+        "s3:CreateBucket",
+        handler=buckets.create_bucket,
+        body_limit=_CONFIGURATION_BYTES,
+        context=_location,
+    ),
+    Operation("HeadBucket", "HEAD", "bucket", "s3:ListBucket", handler=buckets.head_bucket),
+    Operation("DeleteBucket", "DELETE", "bucket", "s3:DeleteBucket", handler=buckets.delete_bucket),
+    Operation(
+        "ListObjects",
+        "GET",
+        "bucket",
+        "s3:ListBucket",
+        handler=listing.list_objects,
+        parameters=_PAGING | {"marker"},
+    ),
+    Operation(
+        "ListObjectsV2",
+        "GET",
+        "bucket",
+        "s3:ListBucket",
+        handler=listing.list_objects_v2,
+        selector="list-type",
+        value="2",
+        parameters=_PAGING | {"continuation-token", "start-after", "fetch-owner", "metadata"},
+    ),
+    Operation(
+        "DeleteObjects",
+        "POST",
+        "bucket",
+        None,  # each key by itself
+        handler=objects.delete_objects,
+        body_limit=MAX_DELETE_BYTES,
+        selector="delete",
+    ),
+    Operation(
+        "ListMultipartUploads",
+        "GET",
+        "bucket",
+        "s3:ListBucketMultipartUploads",
+        handler=multipart.list_uploads,
+        selector="uploads",
+        parameters=frozenset(
+            {
+                "prefix",
+                "delimiter",
+                "encoding-type",
+                "key-marker",
+                "upload-id-marker",
+                "max-uploads",
+            }
+        ),
+    ),
+    _probe("GetBucketLocation", "location", "s3:GetBucketLocation", buckets.get_location),
+    _probe("GetBucketPolicy", "policy", "s3:GetBucketPolicy", buckets.get_policy),
+    Operation(
+        "PutBucketPolicy",
+        "PUT",
+        "bucket",
+        "s3:PutBucketPolicy",
+        handler=buckets.put_policy,
+        body_limit=buckets.MAX_POLICY_BODY,
+        selector="policy",
+    ),
+    Operation(
+        "DeleteBucketPolicy",
+        "DELETE",
+        "bucket",
+        "s3:DeleteBucketPolicy",
+        handler=buckets.delete_policy,
+        selector="policy",
+    ),
+    # --- what clients probe for
+    _probe(
+        "GetBucketVersioning",
+        "versioning",
+        "s3:GetBucketVersioning",
+        probes.empty("VersioningConfiguration"),
+    ),
+    _probe("GetBucketAcl", "acl", "s3:GetBucketAcl", probes.bucket_acl),
+    _probe(
+        "GetBucketLogging", "logging", "s3:GetBucketLogging", probes.empty("BucketLoggingStatus")
+    ),
+    _probe(
+        "GetBucketNotificationConfiguration",
+        "notification",
+        "s3:GetBucketNotification",
+        probes.empty("NotificationConfiguration"),
+    ),
+    _probe(
+        "GetBucketAccelerateConfiguration",
+        "accelerate",
+        "s3:GetAccelerateConfiguration",
+        probes.empty("AccelerateConfiguration"),
+    ),
+    _probe(
+        "GetBucketRequestPayment",
+        "requestPayment",
+        "s3:GetBucketRequestPayment",
+        probes.request_payment,
+    ),
+    _probe(
+        "GetBucketTagging",
+        "tagging",
+        "s3:GetBucketTagging",
+        probes.not_found("NoSuchTagSet", "The TagSet does not exist"),
+    ),
+    _probe(
+        "GetBucketCors",
+        "cors",
+        "s3:GetBucketCORS",
+        probes.not_found("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
+    ),
+    _probe(
+        "GetBucketLifecycleConfiguration",
+        "lifecycle",
+        "s3:GetLifecycleConfiguration",
+        probes.not_found(
+            "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"
+        ),
+    ),
+    _probe(
+        "GetBucketEncryption",
+        "encryption",
+        "s3:GetEncryptionConfiguration",
+        probes.not_found(
+            "ServerSideEncryptionConfigurationNotFoundError",
+            "The server side encryption configuration was not found",
+        ),
+    ),
+    _probe(
+        "GetObjectLockConfiguration",
+        "object-lock",
+        "s3:GetBucketObjectLockConfiguration",
+        probes.not_found(
+            "ObjectLockConfigurationNotFoundError",
+            "Object Lock configuration does not exist for this bucket",
+        ),
+    ),
+    _probe(
+        "GetBucketReplication",
+        "replication",
+        "s3:GetReplicationConfiguration",
+        probes.not_found(
+            "ReplicationConfigurationNotFoundError",
+            "The replication configuration was not found",
+        ),
+    ),
+    _probe(
+        "GetBucketWebsite",
+        "website",
+        "s3:GetBucketWebsite",
+        probes.not_found(
+            "NoSuchWebsiteConfiguration",
+            "The specified bucket does not have a website configuration",
+        ),
+    ),
+    _probe(
+        "GetPublicAccessBlock",
+        "publicAccessBlock",
+        "s3:GetBucketPublicAccessBlock",
+        probes.not_found(
+            "NoSuchPublicAccessBlockConfiguration",
+            "The public access block configuration was not found",
+        ),
+    ),
+    _probe(
+        "GetBucketOwnershipControls",
+        "ownershipControls",
+        "s3:GetBucketOwnershipControls",
+        probes.not_found(
+            "OwnershipControlsNotFoundError", "The bucket ownership controls were not found"
+        ),
+    ),
+    # --- objects
+    Operation(
+        "GetObject",
+        "GET",
+        "object",
+        "s3:GetObject",
+        handler=objects.get_object,
+        context=_existing_tags,
+        parameters=_READ,
+    ),
+    Operation(
+        "HeadObject",
+        "HEAD",
+        "object",
+        "s3:GetObject",
+        handler=objects.get_object,
+        context=_existing_tags,
+        parameters=_READ,
+    ),
+    Operation(
+        "GetObjectAcl",
+        "GET",
+        "object",
+        "s3:GetObjectAcl",
+        handler=probes.object_acl,
+        context=_existing_tags,
+        selector="acl",
+        parameters=frozenset({"versionId"}),
+    ),
+    Operation(
+        "GetObjectTagging",
+        "GET",
+        "object",
+        "s3:GetObjectTagging",
+        handler=probes.object_tagging,
+        context=_existing_tags,
+        selector="tagging",
+        parameters=frozenset({"versionId"}),
+    ),
+    Operation(
+        "PutObject",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        streaming=objects.put_object,
+        context=_request_tags,
+    ),
+    Operation(
+        "CopyObject",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        handler=copying.copy_object,
+        context=_request_tags,
+        header="x-amz-copy-source",
+    ),
+    Operation(
+        "RenameObject",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        handler=objects.rename_object,
+        selector="renameObject",
+        header="x-amz-rename-source",
+    ),
+    Operation(
+        "DeleteObject",
+        "DELETE",
+        "object",
+        "s3:DeleteObject",
+        handler=objects.delete_object,
+        context=_existing_tags,
+        parameters=frozenset({"versionId"}),
+    ),
+    # --- multipart uploads
+    Operation(
+        "CreateMultipartUpload",
+        "POST",
+        "object",
+        "s3:PutObject",
+        handler=multipart.create_upload,
+        context=_request_tags,
+        selector="uploads",
+    ),
+    Operation(
+        "UploadPart",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        streaming=multipart.upload_part,
+        selector="uploadId",
+        parameters=frozenset({"partNumber"}),
+    ),
+    Operation(
+        "UploadPartCopy",
+        "PUT",
+        "object",
+        "s3:PutObject",
+        handler=multipart.upload_part_copy,
+        selector="uploadId",
+        header="x-amz-copy-source",
+        parameters=frozenset({"partNumber"}),
+    ),
+    Operation(
+        "ListParts",
+        "GET",
+        "object",
+        "s3:ListMultipartUploadParts",
+        handler=multipart.list_parts,
+        selector="uploadId",
+        parameters=frozenset({"max-parts", "part-number-marker"}),
+    ),
+    Operation(
+        "CompleteMultipartUpload",
+        "POST",
+        "object",
+        "s3:PutObject",
+        handler=multipart.complete_upload,
+        body_limit=multipart.MAX_COMPLETE_BYTES,
+        selector="uploadId",
+    ),
+    Operation(
+        "AbortMultipartUpload",
+        "DELETE",
+        "object",
+        "s3:AbortMultipartUpload",
+        handler=multipart.abort_upload,
+        selector="uploadId",
+    ),
+)

@@ -1,0 +1,165 @@
+"""The store as one process: its parts put together, started and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.core.errors import OperatorError
+from s3posixfs.store.application import StoreApplication
+from s3posixfs.store.audit import AuditLog
+from s3posixfs.store.authorise import Authoriser
+from s3posixfs.store.backend.directory import DirectoryBackend
+from s3posixfs.store.http_server import HttpServer, listen
+from s3posixfs.store.ingest import Ingestor
+from s3posixfs.store.service import Service
+from s3posixfs.store.state import State
+
+_THREADS = 64
+_LEAST_SESSION_SECONDS = 900
+# Lowers the shortest life of temporary credentials, so that tests can see them expire.
+_TEST_VARIABLE = "S3POSIXFS_TEST_MIN_SESSION"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What ``s3posixfs serve`` was told. ``domain`` is for virtual-hosted bucket names."""
+
+    root: Path
+    state: Path
+    host: str
+    port: int
+    region: str = "us-east-1"
+    domain: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """The TLS settings; ``None`` for plain HTTP, OperatorError where the files won't do."""
+    if config.tls_cert is None and config.tls_key is None:
+        return None
+    if config.tls_cert is None or config.tls_key is None:
+        raise OperatorError("TLS needs both --tls-cert and --tls-key")
+    for option, path in (("--tls-cert", config.tls_cert), ("--tls-key", config.tls_key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise OperatorError(
+                f"cannot read {option} {path}: {error.strerror}; name a readable PEM file"
+            ) from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # An empty password instead of a prompt: an encrypted key is refused.
+        context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise OperatorError(
+            f"--tls-cert {config.tls_cert} and --tls-key {config.tls_key} are not a certificate "
+            f"and its unencrypted key in PEM form ({reason})"
+        ) from None
+    return context
+
+
+def open_listeners(config: ServerConfig) -> list[socket.socket]:
+    """Listening sockets; OperatorError where the address can't be had."""
+    try:
+        return listen(config.host, config.port)
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}; "
+            "choose another with --listen HOST:PORT"
+        ) from None
+
+
+def prepare_root(root: Path) -> None:
+    """Make the folder of the objects; OperatorError unless it can be written."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        writable = os.access(root, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise OperatorError(
+            f"cannot make the folder {root}: {error.strerror}; name another with --root"
+        ) from None
+    if not writable:
+        raise OperatorError(
+            f"the folder {root} is not writable for this user; name another with --root"
+        )
+
+
+def base_url(config: ServerConfig, listeners: list[socket.socket]) -> str:
+    """Where a client finds this server."""
+    address = listeners[0].getsockname()
+    host = config.host or "127.0.0.1"
+    if ":" in host:
+        host = f"[{host}]"
+    scheme = "https" if config.tls_cert is not None else "http"
+    return f"{scheme}://{host}:{address[1]}"
+
+
+def least_session_seconds() -> int:
+    """The shortest life of temporary credentials, which only tests lower."""
+    text = os.environ.get(_TEST_VARIABLE)
+    if text is None:
+        return _LEAST_SESSION_SECONDS
+    if not text.isdigit() or int(text) < 1:
+        raise OperatorError(f"{_TEST_VARIABLE} must be a whole number of seconds")
+    return min(int(text), _LEAST_SESSION_SECONDS)
+
+
+async def serve(
+    config: ServerConfig,
+    listeners: list[socket.socket],
+    *,
+    clock: Clock,
+    ready: Callable[[], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is in flight and return.
+
+    Calls ``ready`` once connections are accepted. Raises OperatorError where the state, the
+    root, the certificate or the audit log can't be used. Closes ``listeners``.
+    """
+    least_session = least_session_seconds()
+    tls = tls_context(config)
+    prepare_root(config.root)
+    threads = trio.CapacityLimiter(_THREADS)
+    with State.open(config.state, create=True, clock=clock) as state:
+        backend = DirectoryBackend(config.root, user_of_uid=state.user_of_uid, clock=clock)
+        audit = AuditLog(config.state / "audit.log")
+        audit.open()
+        service = Service(
+            state=state,
+            backend=backend,
+            authoriser=Authoriser(state, backend, clock),
+            ingestor=Ingestor(threads),
+            clock=clock,
+            region=config.region,
+            threads=threads,
+            least_session=least_session,
+        )
+        application = StoreApplication(service, audit, domain=config.domain)
+        server = HttpServer(application, threads=threads, tls=tls)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(audit.run)
+                nursery.start_soon(_drain_on_signal, signals, server)
+                ready()
+                await server.serve(listeners)
+                audit.close()
+                nursery.cancel_scope.deadline = trio.current_time() + 5
+
+
+async def _drain_on_signal(signals: object, server: HttpServer) -> None:
+    async for _ in signals:  # type: ignore[attr-defined]
+        server.drain()
+        return

@@ -1,0 +1,39 @@
+"""What the handlers work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from s3posixfs.core.clock import Clock
+from s3posixfs.store.authorise import Authoriser
+from s3posixfs.store.backend.directory import DirectoryBackend
+from s3posixfs.store.ingest import Ingestor
+from s3posixfs.store.state import State
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The store's parts. ``threads`` bounds the blocking calls in flight.
+
+    ``least_session`` is the shortest life of temporary credentials in seconds.
+    """
+
+    state: State
+    backend: DirectoryBackend
+    authoriser: Authoriser
+    ingestor: Ingestor
+    clock: Clock
+    region: str
+    threads: trio.CapacityLimiter
+    least_session: int = 900
+
+    async def run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Run a blocking function in a thread. Cancellation waits for it."""
+        return await trio.to_thread.run_sync(function, *arguments, limiter=self.threads)
