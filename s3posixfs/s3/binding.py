@@ -118,23 +118,30 @@ class Binding:
     # conditions
 
     async def conditions(
-        self, bucket: str, key: str, if_match: str | None, if_none_match: bool, honoured: bool
+        self,
+        bucket: str,
+        key: str,
+        *,
+        if_match: str | None,
+        if_none_match: bool,
+        honours_if_match: bool,
+        honours_if_none_match: bool,
     ) -> Headers:
         """The headers of a conditional write; without the store's help, what a HEAD says."""
         traits = self.client.traits
-        if not honoured:
-            found = await self.found_at(bucket, key)
-            if if_none_match and found is not None:
-                raise S3Error("PreconditionFailed", f"{key!r} exists", status=412)
-            if if_match is not None and (found is None or found.etag != if_match):
-                raise S3Error("PreconditionFailed", f"{key!r} has changed", status=412)
-            if not traits.unprobed or if_match is not None:
-                return []
         headers: Headers = []
         if if_none_match:
-            headers.append(("if-none-match", "*"))
+            if not honours_if_none_match and await self.found_at(bucket, key) is not None:
+                raise S3Error("PreconditionFailed", f"{key!r} exists", status=412)
+            if honours_if_none_match or traits.unprobed:
+                headers.append(("if-none-match", "*"))
         if if_match is not None:
-            headers.append(("if-match", traits.if_match(if_match)))
+            if honours_if_match:
+                headers.append(("if-match", traits.if_match(if_match)))
+            else:
+                found = await self.found_at(bucket, key)
+                if found is None or found.etag != if_match:
+                    raise S3Error("PreconditionFailed", f"{key!r} has changed", status=412)
         return headers
 
     async def source_condition(

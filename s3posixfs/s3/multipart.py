@@ -77,8 +77,14 @@ class MultipartOperations(Binding):
     ) -> PutResult:
         headers: Headers = [("content-type", "application/xml")]
         if if_match is not None or if_none_match:
+            honoured = self.client.traits.conditional_complete
             headers += await self.conditions(
-                bucket, key, if_match, if_none_match, self.client.traits.conditional_complete
+                bucket,
+                key,
+                if_match=if_match,
+                if_none_match=if_none_match,
+                honours_if_match=honoured,
+                honours_if_none_match=honoured,
             )
         expected = settle.multipart_etag(parts)
         try:

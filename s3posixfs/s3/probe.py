@@ -74,6 +74,8 @@ class Probe:
                 listing_owner=owner,
             ),
             unprobed=False,
+            honours_if_none_match=if_none_match,
+            honours_if_match=quoted or bare,
             quoted_if_match=quoted,
             conditional_complete=complete,
             conditional_copy=copy,
@@ -160,7 +162,7 @@ class Probe:
         return await self._status("PUT", self._second, {}, [source, condition]) == 412
 
     async def _conditional_complete(self) -> bool:
-        """Whether Complete with ``If-None-Match: *`` is refused when the object is there."""
+        """Whether Complete is refused when the object is there, or is another."""
         store, bucket, key = self._store, self._bucket, self._key
         try:
             upload_id = await store.create_multipart(bucket, key)
@@ -170,14 +172,17 @@ class Probe:
             raise
         try:
             part: PartResult = await store.upload_part(bucket, key, upload_id, 1, _BODY)
-            status = await self._status(
-                "POST",
-                key,
-                {"uploadId": upload_id},
-                [("content-type", "application/xml"), ("if-none-match", "*")],
-                xml.complete_document([part]),
-            )
-            return status in (409, 412)
+            for condition in (("if-none-match", "*"), ("if-match", f'"{_WRONG_ETAG}"')):
+                status = await self._status(
+                    "POST",
+                    key,
+                    {"uploadId": upload_id},
+                    [("content-type", "application/xml"), condition],
+                    xml.complete_document([part]),
+                )
+                if status not in (409, 412):
+                    return False
+            return True
         finally:
             with trio.move_on_after(20, shield=True), contextlib.suppress(S3Error):
                 await store.abort_multipart(bucket, key, upload_id)
@@ -240,6 +245,8 @@ async def look_without_writing(store: S3ObjectStore, bucket: str) -> Traits:
 EMBEDDED = Traits(
     Capabilities(conditional_put=True, rename_object=True, listing_metadata=True),
     unprobed=False,
+    honours_if_none_match=True,
+    honours_if_match=True,
     conditional_complete=True,
     conditional_copy=True,
 )

@@ -151,8 +151,14 @@ class S3ObjectStore(MultipartOperations):
         headers = metadata_headers(metadata, content_type)
         conditional = if_match is not None or if_none_match
         if conditional:
+            traits = self.client.traits
             headers += await self.conditions(
-                bucket, key, if_match, if_none_match, self.capabilities.conditional_put
+                bucket,
+                key,
+                if_match=if_match,
+                if_none_match=if_none_match,
+                honours_if_match=traits.honours_if_match,
+                honours_if_none_match=traits.honours_if_none_match,
             )
         try:
             answer = await self.send("PUT", bucket, key, headers=headers, body=body)

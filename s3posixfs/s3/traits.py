@@ -17,6 +17,8 @@ class Traits:
 
     capabilities: Capabilities = field(default_factory=Capabilities)
     unprobed: bool = True
+    honours_if_none_match: bool = False  # on PUT
+    honours_if_match: bool = False  # on PUT
     quoted_if_match: bool = True  # false: If-Match on PUT takes the ETag bare (Ceph RGW)
     conditional_complete: bool = False  # conditions on CompleteMultipartUpload are honoured
     conditional_copy: bool = False  # x-amz-copy-source-if-match is honoured

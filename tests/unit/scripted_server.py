@@ -119,6 +119,10 @@ class ScriptedServer:
         self.port = listeners[0].socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, self._serve, listeners)
 
+    def answer(self, seen: Seen) -> Step:
+        """How to answer this request."""
+        return self.steps.pop(0) if self.steps else error(400, "ScriptEnded")
+
     async def _serve(self, plain: trio.SocketStream) -> None:
         number = self.connections
         self.connections += 1
@@ -129,8 +133,7 @@ class ScriptedServer:
         try:
             while (seen := await self._receive(stream, number)) is not None:
                 self.seen.append(seen)
-                step = self.steps.pop(0) if self.steps else error(400, "ScriptEnded")
-                if not await step(stream, seen):
+                if not await self.answer(seen)(stream, seen):
                     break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass

@@ -1,0 +1,276 @@
+"""Capabilities come from what a store was seen to do, on stores that do it wrong in known ways."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import trio
+
+from s3posixfs.core.clock import SystemClock
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import Capabilities, Credentials
+from s3posixfs.credentials.provider import StaticProvider
+from s3posixfs.s3.client import S3Client
+from s3posixfs.s3.retry import RetryPolicy
+from s3posixfs.s3.store import S3ObjectStore
+from tests.unit.quirky_store import RGW, Quirks, QuirkyStore
+from tests.unit.scripted_server import Seen
+
+QUICK = RetryPolicy(attempts=4, base=0.002, cap=0.01, deadline=5.0)
+
+
+class World:
+    """A quirky store and a client of it."""
+
+    def __init__(self, server: QuirkyStore) -> None:
+        self.server = server
+        self.client = S3Client(server.url, clock=SystemClock(), retry=QUICK)
+        self.store: S3ObjectStore = self.client.acting_as(StaticProvider(Credentials("a", "s")))
+
+    def became(self, quirks: Quirks) -> None:
+        self.server.quirks = quirks
+
+    async def probe(self) -> Capabilities:
+        found = await self.client.probe(self.store, "b")
+        assert not self.server.objects, "the scratch objects are left behind"
+        assert not self.server.uploads, "the scratch upload is left behind"
+        return found
+
+    def count(self, method: str) -> int:
+        return sum(seen.method == method for seen in self.server.seen)
+
+
+@pytest.fixture
+async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
+    server = QuirkyStore()
+    await server.start(nursery)
+    world = World(server)
+    yield world
+    world.client.close()
+
+
+ALL = Capabilities(
+    conditional_put=True, rename_object=True, listing_metadata=True, listing_owner=True
+)
+
+
+async def test_store_that_does_everything(world: World) -> None:
+    assert await world.probe() == ALL
+    assert world.store.capabilities == ALL
+    assert world.client.traits.conditional_complete
+    assert world.client.traits.conditional_copy
+    assert world.client.traits.quoted_if_match
+
+
+async def test_looked_at_once_an_endpoint(world: World) -> None:
+    await world.probe()
+    requests = len(world.server.seen)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(world.probe)
+    assert len(world.server.seen) == requests
+
+
+async def test_ceph_rgw(world: World) -> None:
+    world.became(RGW)
+    found = await world.probe()
+    assert found == Capabilities(
+        conditional_put=True, rename_object=False, listing_metadata=False, listing_owner=True
+    )
+    traits = world.client.traits
+    assert not traits.quoted_if_match
+    assert not traits.conditional_complete
+    assert not traits.conditional_copy
+
+
+@pytest.mark.parametrize(
+    ("quirks", "lost"),
+    [
+        (Quirks(rename="empty"), "rename_object"),
+        (Quirks(rename="unknown"), "rename_object"),
+        (Quirks(rename="clobbers"), "rename_object"),
+        (Quirks(if_none_match=False), "conditional_put"),
+        (Quirks(if_match_spelling="ignored"), "conditional_put"),
+        (Quirks(metadata_in_listing=False), "listing_metadata"),
+        (Quirks(owner_in_listing=False), "listing_owner"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_a_200_alone_proves_nothing(world: World, quirks: Quirks, lost: str) -> None:
+    world.became(quirks)
+    assert await world.probe() == replace(ALL, **{lost: False})
+
+
+async def test_store_that_may_only_be_read_gives_what_is_safe(world: World) -> None:
+    await world.store.put("b", "there", b"x", metadata={"m": "1"})
+    world.became(Quirks(writable=False))
+    found = await world.client.probe(world.store, "b")
+    assert found == Capabilities(listing_metadata=True)
+    world.became(Quirks())
+    assert await world.client.probe(world.store, "b") == ALL, "it was not looked at again"
+
+
+async def test_trouble_is_not_taken_for_a_missing_capability(
+    world: World, nursery: trio.Nursery
+) -> None:
+    # The answers of three requests in the middle of probing are lost.
+    lost: list[str] = []
+
+    def lose(seen: Seen) -> bool:
+        lost.append(seen.target)
+        return True
+
+    world.server.lose = lose
+    assert (await world.client.probe(world.store, "b")).rename_object
+    assert lost
+
+
+async def test_missing_bucket_is_an_error(world: World) -> None:
+    with pytest.raises(S3Error, match="NoSuchBucket"):
+        await world.client.probe(world.store, "other")
+
+
+# what is done about it
+
+
+async def test_if_none_match_is_used_where_only_that_is_honoured(world: World) -> None:
+    world.became(Quirks(if_match_spelling="ignored"))
+    await world.probe()
+    await world.store.put("b", "k", b"one", if_none_match=True)
+    assert world.server.seen[-1].headers["if-none-match"] == "*"
+
+
+async def test_if_match_is_sent_as_the_store_reads_it(world: World) -> None:
+    world.became(RGW)
+    await world.probe()
+    first = await world.store.put("b", "k", b"one")
+    await world.store.put("b", "k", b"two", if_match=first.etag)
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await world.store.put("b", "k", b"three", if_match=first.etag)
+    assert world.server.objects["k"].body == b"two"
+
+
+@pytest.mark.parametrize("probed", [True, False], ids=["probed", "unprobed"])
+async def test_conditions_are_emulated_where_they_are_ignored(world: World, probed: bool) -> None:
+    world.became(
+        Quirks(
+            if_none_match=False,
+            if_match_spelling="ignored",
+            conditional_complete=False,
+            conditional_copy=False,
+            rename="empty",
+        )
+    )
+    if probed:
+        await world.probe()
+    store = world.store
+    first = await store.put("b", "k", b"one", if_none_match=True)
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await store.put("b", "k", b"two", if_none_match=True)
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await store.put("b", "k", b"two", if_match="0" * 32)
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await store.copy("b", "k", "b", "k2", source_if_match="0" * 32)
+    upload = await store.create_multipart("b", "k")
+    part = await store.upload_part("b", "k", upload, 1, b"two")
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await store.complete_multipart("b", "k", upload, [part], if_none_match=True)
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await store.copy_part(
+            "b",
+            "k",
+            upload,
+            1,
+            source_bucket="b",
+            source_key="k",
+            offset=0,
+            length=1,
+            source_if_match="0" * 32,
+        )
+    with pytest.raises(S3Error, match="NotImplemented"):
+        await store.rename("b", "k", "k3")
+    assert world.server.objects["k"].body == b"one"
+    assert set(world.server.objects) == {"k"}
+    await store.put("b", "k", b"two", if_match=first.etag)
+
+
+async def test_etag_that_complete_does_not_say_is_asked_for(world: World) -> None:
+    world.became(RGW)
+    upload = await world.store.create_multipart("b", "k")
+    parts = [await world.store.upload_part("b", "k", upload, n, b"%d" % n) for n in (1, 2)]
+    result = await world.store.complete_multipart("b", "k", upload, parts)
+    assert result.etag == world.server.objects["k"].etag
+    assert result.etag.endswith("-2")
+
+
+# answers that were lost: what was done is not done again, nor reported as refused
+
+
+async def test_conditional_put_whose_answer_was_lost_succeeds(world: World) -> None:
+    await world.probe()
+    world.server.lose = lambda seen: True
+    result = await world.store.put("b", "k", b"one", metadata={"Uid": "1"}, if_none_match=True)
+    assert result.etag == world.server.objects["k"].etag
+    world.server.lose = lambda seen: True
+    result = await world.store.put("b", "k", b"two", if_match=result.etag)
+    assert result.etag == world.server.objects["k"].etag
+
+
+async def test_conditional_put_that_someone_else_won_fails(world: World) -> None:
+    await world.probe()
+
+    def lose(seen: Seen) -> bool:
+        # Ours never arrives; another client's does.
+        world.server.objects["k"].body = b"theirs"
+        world.server.objects["k"].etag = "f" * 32
+        return True
+
+    world.server.lose = lose
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await world.store.put("b", "k", b"ours", if_none_match=True)
+
+
+async def test_complete_whose_answer_was_lost_succeeds(world: World) -> None:
+    upload = await world.store.create_multipart("b", "k")
+    parts = [await world.store.upload_part("b", "k", upload, n, b"%d" % n) for n in (1, 2)]
+    world.server.lose = lambda seen: True
+    result = await world.store.complete_multipart("b", "k", upload, parts)
+    assert result.etag == world.server.objects["k"].etag
+
+
+async def test_rename_whose_answer_was_lost_succeeds(world: World) -> None:
+    await world.probe()
+    for no_replace in (False, True):
+        await world.store.put("b", "old", b"x")
+        await world.store.delete("b", "new")
+        world.server.lose = lambda seen: True
+        await world.store.rename("b", "old", "new", no_replace=no_replace)
+        assert set(world.server.objects) == {"new"}
+    with pytest.raises(S3Error, match="NoSuchKey"):
+        await world.store.rename("b", "nothing", "new2")
+
+
+async def test_copy_with_new_metadata_keeps_the_rest(world: World) -> None:
+    await world.store.request(
+        "PUT",
+        "b",
+        "k",
+        headers=[
+            ("content-type", "text/css"),
+            ("content-encoding", "gzip"),
+            ("cache-control", "max-age=1"),
+            ("x-amz-storage-class", "COLD"),
+            ("x-amz-meta-old", "1"),
+        ],
+        body=b"x",
+    )
+    await world.store.copy("b", "k", "b", "k", metadata={"uid": "7"})
+    assert world.server.objects["k"].headers == {
+        "content-type": "text/css",
+        "content-encoding": "gzip",
+        "cache-control": "max-age=1",
+        "x-amz-storage-class": "COLD",
+        "x-amz-meta-uid": "7",
+    }
