@@ -31,11 +31,9 @@ def open_state(path: Path, *, create: bool = False) -> State:
     """The state in ``path``; raises OperatorError. ``create`` says on stderr that it made one."""
     # Imported here so that --help does not load the cryptography.
     from s3posixfs.store.state import ADMIN_CREDENTIALS, State
-    from s3posixfs.store.state_database import is_ready
 
-    fresh = create and not is_ready(path)
     state = State.open(path, create=create)
-    if fresh:
+    if state.is_new:
         note(
             f"made a new store state in {path};"
             f" its administrator's keys are in {path / ADMIN_CREDENTIALS}"

@@ -156,7 +156,10 @@ def _refuse_constant(name: str) -> object:
 
 def _load(text: str | bytes) -> object:
     if len(text) > _MAX_TEXT_BYTES:
-        raise PolicyError(f"the policy's text is over {_MAX_TEXT_BYTES:,} bytes")
+        raise PolicyError(
+            f"policy is {len(text):,} bytes of text; at most {MAX_POLICY_BYTES:,} bytes as"
+            " compact JSON are allowed"
+        )
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
@@ -169,17 +172,19 @@ def _load(text: str | bytes) -> object:
         raise PolicyError(
             f"the policy is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
-    except (RecursionError, ValueError) as error:
-        raise PolicyError("the policy is no JSON that can be read") from error
+    except (RecursionError, ValueError):
+        raise PolicyError("the policy holds a number or a nesting beyond all measure") from None
     return element
 
 
 def _compact(element: object) -> str:
-    compact = json.dumps(element, separators=(",", ":"), ensure_ascii=False)
     try:
+        compact = json.dumps(element, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         compact.encode()
     except UnicodeEncodeError:
         raise PolicyError("the policy holds half a surrogate pair") from None
+    except (RecursionError, ValueError):
+        raise PolicyError("the policy holds a number or a nesting beyond all measure") from None
     return compact
 
 

@@ -62,6 +62,7 @@ class State(StateReader):
     ) -> None:
         super().__init__(database, sealer)
         self.directory = directory
+        self.is_new = False  # whether opening it made it
         self._clock = clock
         self._random = random
 
@@ -82,7 +83,8 @@ class State(StateReader):
         """
         clock = clock or SystemClock()
         try:
-            if not state_database.is_ready(path):
+            fresh = not state_database.is_ready(path)
+            if fresh:
                 if not create:
                     raise OperatorError(
                         f"there is no store in {path}: start `s3posixfs serve` first, add a"
@@ -97,6 +99,7 @@ class State(StateReader):
                 " run as the user who owns it (often root), or name another with --state"
             ) from error
         state = cls(path, database, sealer, clock, random)
+        state.is_new = fresh
         try:
             state._check_seal()
         except BaseException:
