@@ -229,6 +229,7 @@ class AssumeRoleProvider(_Fetching):
                     parameter_validation=False,
                 ),
             )
+            client.meta.events.register("before-parse.sts.AssumeRole", _wrap_bare_error)
             try:
                 answer = client.assume_role(**arguments)["Credentials"]
             finally:
@@ -247,6 +248,14 @@ def _session(profile: str | None) -> Session:
     import botocore.session
 
     return botocore.session.Session(profile=profile)
+
+
+def _wrap_bare_error(response_dict: dict[str, Any], **_: object) -> None:
+    """Ceph RGW sends ``<Error>`` without STS's ``<ErrorResponse>``: botocore reads only that."""
+    body: bytes = response_dict["body"]
+    start = body.find(b"<Error>")
+    if response_dict["status_code"] >= 300 and start >= 0 and b"<ErrorResponse" not in body:
+        response_dict["body"] = b"<ErrorResponse>" + body[start:] + b"</ErrorResponse>"
 
 
 def _cause(error: Exception) -> str:

@@ -7,6 +7,7 @@ from s3posixfs.credentials.provider import CredentialsError
 from s3posixfs.s3.errors import ConnectionFailed
 from s3posixfs.s3.retry import RetryPolicy
 from s3posixfs.s3.store import S3ObjectStore
+from s3posixfs.s3.xml import parse_fields
 
 # Someone waits: long enough for a store that is just starting, short enough to be told.
 POLICY = RetryPolicy(attempts=4, base=0.2, cap=1.0, deadline=10.0)
@@ -21,8 +22,10 @@ async def check(store: S3ObjectStore, bucket: str | None, *, prefix: str = "") -
     query = {"list-type": "2", "max-keys": "1"} if bucket is not None else {}
     if bucket is not None and prefix:
         query["prefix"] = prefix
+    expected = "ListAllMyBucketsResult" if bucket is None else "ListBucketResult"
     try:
-        await store.request("GET", bucket or "", query=query, policy=POLICY)
+        answer = await store.request("GET", bucket or "", query=query, policy=POLICY)
+        parse_fields(answer.body, expected)
     except S3Error as error:
         raise OperatorError(explain(error, store, bucket)) from error
 

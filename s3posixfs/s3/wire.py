@@ -134,6 +134,8 @@ async def dial(host: str, port: int, context: ssl.SSLContext | None, timeout: fl
 
 
 def _dial_failure(host: str, port: int, error: Exception, connected: bool) -> ConnectionFailed:
+    if isinstance(error, trio.TooSlowError) and connected:
+        return ConnectionFailed("tls", f"{host}:{port} does not answer the TLS handshake")
     if isinstance(error, trio.TooSlowError):
         return ConnectionFailed("connect", f"{host}:{port} does not answer")
     cause: BaseException = error
