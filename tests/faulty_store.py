@@ -54,7 +54,6 @@ class FaultyStore:
         self.calls: Counter[str] = Counter()
         self.running: Counter[str] = Counter()
         self.most_running: Counter[str] = Counter()
-        self.active = True
         self._faults: dict[str, list[Fault]] = defaultdict(list)
         self._delays: dict[str, float] = {}
         self._held: dict[str, trio.Event] = {}

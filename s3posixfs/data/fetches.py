@@ -14,13 +14,15 @@ from s3posixfs.data.version import ObjectVersion
 class Fetch:
     """One range being fetched: once ``done``, either ``block`` or ``error`` is set.
 
-    Neither is set where the fetch was cancelled. ``owner`` is the reader that started it.
+    Neither is set where the fetch was cancelled. ``owner`` is the reader that started it;
+    ``ahead`` says that nobody had asked for the range yet.
     """
 
-    __slots__ = ("block", "done", "end", "error", "owner", "scope", "start")
+    __slots__ = ("ahead", "block", "done", "end", "error", "owner", "scope", "start")
 
-    def __init__(self, owner: object, start: int, end: int) -> None:
+    def __init__(self, owner: object, start: int, end: int, *, ahead: bool) -> None:
         self.owner = owner
+        self.ahead = ahead
         self.start = start
         self.end = end
         self.done = trio.Event()

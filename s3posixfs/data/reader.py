@@ -9,8 +9,9 @@ Concurrency. Everything here runs on the trio thread; a region without ``await``
   check that nothing holds or fetches an offset, and the registration of the fetch, are one
   atomic region (``_fetch_for``), so each byte of a version is fetched once at a time, by
   whichever reader came first.
-* A fetch's error belongs to the reader that started it. Another reader that was waiting for it
-  (it may act as another identity) fetches for itself.
+* A fetch's error belongs to the reader that started it because a program asked for the range.
+  Another reader that was waiting for it (it may act as another identity), or a read that was
+  waiting for what was fetched ahead, fetches for itself.
 * A fetch holds its bytes of the budget and a reservation in the cache until its answer is in
   the cache; it waits for nothing else meanwhile, so budgets cannot deadlock. Reading ahead
   never waits for the budget: it is left out.
@@ -106,13 +107,18 @@ class ObjectReader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _result(self, fetch: Fetch) -> Block | None:
-        """What a fetch brought; ``None`` where it was another reader's and brought nothing."""
+        """What a fetch brought; ``None`` where this read has to fetch for itself.
+
+        That is where another reader's fetch brought nothing, or one that was only ahead.
+        """
         await fetch.done.wait()
         if fetch.block is not None:
             return fetch.block
         if fetch.owner is not self:
             return None
         if fetch.error is not None:
+            if fetch.ahead:
+                return None
             raise fetch.error.with_traceback(None)
         raise S3Error("ConnectionError", "reading was stopped: the filesystem is shutting down")
 
@@ -136,7 +142,7 @@ class ObjectReader:
             )
         stop = self._clipped(offset, stop)
         held = stop - start if self._budget.try_acquire(stop - start) else 0
-        return self._start(start, stop, held=held)
+        return self._start(start, stop, held=held, ahead=False)
 
     def _clipped(self, start: int, stop: int) -> int:
         for limit in (
@@ -164,7 +170,7 @@ class ObjectReader:
             if not self._budget.try_acquire(stop - start):
                 return
             self._set_streaming(True)
-            self._start(start, stop, held=stop - start)
+            self._start(start, stop, held=stop - start, ahead=True)
         if self._ahead.finished or not self._ahead.sequential:
             self._set_streaming(False)
 
@@ -176,8 +182,9 @@ class ObjectReader:
             else:
                 self._cache.stream_ended()
 
-    def _start(self, start: int, stop: int, *, held: int) -> Fetch:
-        fetch = Fetch(self, start, stop)
+    def _start(self, start: int, stop: int, *, held: int, ahead: bool) -> Fetch:
+        """Begin to fetch; ``held`` bytes of the budget, all or none, are already taken."""
+        fetch = Fetch(self, start, stop, ahead=ahead)
         self._fetches.add(self._version, fetch)
         self._own.add(fetch)
         self._ahead.requested(stop)
