@@ -39,15 +39,17 @@ class FactsGone(Exception):
 class FactsStore:
     """Reads and writes the facts of open files and directories.
 
-    ``sidecars`` is an open directory on the same filesystem that only the store can enter.
-    Without ``xattrs`` everything goes to sidecars named after inodes.
+    ``sidecars`` and ``scratch`` are open directories on the same filesystem that only the store
+    can enter; in ``scratch`` sidecars are written before they get their names. Without
+    ``xattrs`` everything goes to sidecars named after inodes.
     """
 
-    __slots__ = ("_codec", "_sidecars", "_xattrs")
+    __slots__ = ("_codec", "_scratch", "_sidecars", "_xattrs")
 
-    def __init__(self, codec: FactsCodec, sidecars: int, *, xattrs: bool) -> None:
+    def __init__(self, codec: FactsCodec, sidecars: int, scratch: int, *, xattrs: bool) -> None:
         self._codec = codec
         self._sidecars = sidecars
+        self._scratch = scratch
         self._xattrs = xattrs
 
     @property
@@ -81,8 +83,8 @@ class FactsStore:
     def write(self, fd: int, stored: StoredFacts) -> None:
         """Give an open file its facts, in one step; not yet durable for the file itself.
 
-        Sidecars that the file led to before are removed by :meth:`forget` of what
-        :meth:`sidecar_of` said before.
+        Where the file had facts before, ask :meth:`outgrown` first and :meth:`forget` the answer
+        when the new facts are durable.
         """
         if self._xattrs:
             value = _INLINE + self._codec.pack(stored)
@@ -129,6 +131,10 @@ class FactsStore:
             return None
         return name
 
+    def outgrown(self, fd: int) -> str | None:
+        """The sidecar that an open file will no longer lead to once it has other facts."""
+        return self.sidecar_of(fd) if self._xattrs else None
+
     def forget(self, sidecar: str | None) -> None:
         """Remove a sidecar that no file leads to any more."""
         if sidecar is not None:
@@ -173,12 +179,12 @@ class FactsStore:
     def _write_sidecar(self, name: str, sealed: bytes) -> None:
         folder = name[-2:]
         try:
-            write_whole(self._sidecars, folder, name, sealed)
+            write_whole(self._sidecars, folder, name, sealed, scratch=self._scratch)
         except FileNotFoundError:
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700, dir_fd=self._sidecars)
             os.fsync(self._sidecars)
-            write_whole(self._sidecars, folder, name, sealed)
+            write_whole(self._sidecars, folder, name, sealed, scratch=self._scratch)
 
 
 def _same_file(stored: StoredFacts, stat: os.stat_result) -> bool:

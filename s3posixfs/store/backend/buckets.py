@@ -6,18 +6,17 @@ import errno
 import os
 import re
 import stat as stat_module
-from collections.abc import Callable
 from contextlib import suppress
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import PosixOwner
-from s3posixfs.store.backend.attributes import FactsGone, FactsStore
+from s3posixfs.store.backend.attributes import FactsGone
 from s3posixfs.store.backend.facts import StoredFacts, bucket_record, nanoseconds
 from s3posixfs.store.backend.locks import KeyLocks
+from s3posixfs.store.backend.lookup import Lookup
 from s3posixfs.store.backend.multipart import Uploads
 from s3posixfs.store.backend.names import is_bucket_name
-from s3posixfs.store.backend.objects import Objects
 from s3posixfs.store.backend.records import BucketRecord, ObjectFacts
 from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.tree import (
@@ -40,11 +39,10 @@ class Buckets:
         "_documents",
         "_facts",
         "_locks",
-        "_objects",
+        "_lookup",
         "_root",
         "_scratch",
         "_uploads",
-        "_user_of_uid",
     )
 
     def __init__(
@@ -52,21 +50,18 @@ class Buckets:
         root: int,
         documents: int,
         scratch: Scratch,
-        facts: FactsStore,
+        lookup: Lookup,
         locks: KeyLocks,
-        objects: Objects,
         uploads: Uploads,
-        user_of_uid: Callable[[int], str | None],
         clock: Clock,
     ) -> None:
         self._root = root
         self._documents = documents
         self._scratch = scratch
-        self._facts = facts
+        self._lookup = lookup
+        self._facts = lookup.facts
         self._locks = locks
-        self._objects = objects
         self._uploads = uploads
-        self._user_of_uid = user_of_uid
         self._clock = clock
 
     def list(self) -> tuple[BucketRecord, ...]:
@@ -78,7 +73,7 @@ class Buckets:
         return tuple(found)
 
     def get(self, name: str) -> BucketRecord:
-        fd = self._objects.open_bucket(name)
+        fd = self._lookup.open_bucket(name)
         try:
             stat = os.fstat(fd)
             try:
@@ -87,14 +82,14 @@ class Buckets:
                 stored = None
         finally:
             os.close(fd)
-        return bucket_record(name, stat, stored, self._user_of_uid)
+        return bucket_record(name, stat, stored, self._lookup.user_of_uid)
 
     def create(self, name: str, owner_id: str, owner: PosixOwner) -> BucketRecord:
         """Make a bucket, with its owner, in one step."""
         if not is_bucket_name(name):
             message = "The specified bucket is not valid."
             raise S3Error("InvalidBucketName", message, status=400, resource=name)
-        with self._locks.hold(name):
+        with self._locks.hold_bucket(name):
             self._refuse_existing(name, owner_id)
             self._forget_documents(name)  # of a bucket whose directory was removed by hand
             self._uploads.forget_bucket(name)
@@ -124,15 +119,15 @@ class Buckets:
                 raise
             finally:
                 os.close(fd)
-        return bucket_record(name, stat, stored, self._user_of_uid)
+        return bucket_record(name, stat, stored, self._lookup.user_of_uid)
 
     def delete(self, name: str) -> None:
         """Remove a bucket that holds no object, with empty directories of local programs.
 
         Only rmdir(2) is used: an object that arrives meanwhile is not lost, it keeps the bucket.
         """
-        with self._locks.hold(name):
-            fd = self._objects.open_bucket(name)
+        with self._locks.hold_bucket(name):
+            fd = self._lookup.open_bucket(name)
             try:
                 sidecar = self._facts.sidecar_of(fd)
                 self._remove_empty(fd)
@@ -150,7 +145,7 @@ class Buckets:
             self._uploads.forget_bucket(name)
 
     def get_document(self, bucket: str, kind: str) -> bytes | None:
-        os.close(self._objects.open_bucket(bucket))
+        os.close(self._lookup.open_bucket(bucket))
         try:
             fd = os.open(f"{bucket}/{_checked(kind)}", FILE_FLAGS, dir_fd=self._documents)
         except FileNotFoundError:
@@ -159,16 +154,16 @@ class Buckets:
             return file.read()
 
     def put_document(self, bucket: str, kind: str, document: bytes) -> None:
-        with self._locks.hold(bucket):
-            os.close(self._objects.open_bucket(bucket))
+        with self._locks.hold_bucket(bucket):
+            os.close(self._lookup.open_bucket(bucket))
             with suppress(FileExistsError):
                 os.mkdir(bucket, 0o700, dir_fd=self._documents)
                 os.fsync(self._documents)
-            write_whole(self._documents, bucket, _checked(kind), document)
+            write_whole(self._documents, bucket, _checked(kind), document, scratch=self._scratch.fd)
 
     def delete_document(self, bucket: str, kind: str) -> None:
-        with self._locks.hold(bucket):
-            os.close(self._objects.open_bucket(bucket))
+        with self._locks.hold_bucket(bucket):
+            os.close(self._lookup.open_bucket(bucket))
             try:
                 fd = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._documents)
             except FileNotFoundError:
@@ -215,7 +210,7 @@ class Buckets:
         for name in found:
             inner = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
             try:
-                if self._objects.is_marker(inner):
+                if self._lookup.is_marker(inner):
                     raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
                 self._visit(inner, remove=remove)
             finally:

@@ -24,6 +24,7 @@ from s3posixfs.store.backend.buckets import Buckets
 from s3posixfs.store.backend.facts import FactsCodec
 from s3posixfs.store.backend.listing import list_bucket
 from s3posixfs.store.backend.locks import KeyLocks
+from s3posixfs.store.backend.lookup import Lookup
 from s3posixfs.store.backend.multipart import PendingPart, Uploads
 from s3posixfs.store.backend.names import KeyPath, key_path
 from s3posixfs.store.backend.objects import Objects
@@ -145,22 +146,15 @@ class DirectoryBackend:
                 f"the store can't use {root}: {error.strerror or error}; give it a directory that"
                 " it may write to"
             ) from error
-        facts = FactsStore(codec, sidecars, xattrs=xattrs)
-        self._locks = KeyLocks(locks)
-        self._objects = Objects(self._root, self._scratch, facts, self._locks, user_of_uid, clock)
+        facts = FactsStore(codec, sidecars, self._scratch.fd, xattrs=xattrs)
+        key_locks = KeyLocks(locks)
+        self._lookup = Lookup(self._root, facts, user_of_uid)
+        self._objects = Objects(self._lookup, self._scratch, key_locks, clock)
         self._uploads = Uploads(
-            uploads, self._scratch, facts, codec, self._objects, clock, min_part_bytes
+            uploads, self._scratch, codec, self._lookup, self._objects, clock, min_part_bytes
         )
         self._buckets = Buckets(
-            self._root,
-            documents,
-            self._scratch,
-            facts,
-            self._locks,
-            self._objects,
-            self._uploads,
-            user_of_uid,
-            clock,
+            self._root, documents, self._scratch, self._lookup, key_locks, self._uploads, clock
         )
         self._snapshots = SnapshotCache()
 
@@ -213,16 +207,16 @@ class DirectoryBackend:
     def begin_put(self, bucket: str, key: str) -> PendingObject:
         """Begin an object; S3Error NoSuchBucket (404), KeyTooLongError (400)."""
         path = key_path(key)
-        os.close(self._objects.open_bucket(bucket))
+        os.close(self._lookup.open_bucket(bucket))
         return PendingObject(self._objects, self._scratch, bucket, path)
 
     @translated
     def open_object(self, bucket: str, key: str) -> OpenObject:
         """An object, record and bytes of one version; S3Error NoSuchKey (404)."""
         path = key_path(key)
-        bucket_fd = self._objects.open_bucket(bucket)
+        bucket_fd = self._lookup.open_bucket(bucket)
         try:
-            found = self._objects.find(bucket_fd, path)
+            found = self._lookup.find(bucket_fd, path)
         finally:
             os.close(bucket_fd)
         if found is None:
@@ -345,7 +339,7 @@ class DirectoryBackend:
         A ``start_after`` that is itself a common prefix skips all that begins with it.
         """
         return list_bucket(
-            self._objects, self._snapshots, bucket, prefix, delimiter, start_after, max_keys
+            self._lookup, self._snapshots, bucket, prefix, delimiter, start_after, max_keys
         )
 
     # --- multipart -----------------------------------------------------------------------

@@ -7,11 +7,11 @@ user's file do not make that user the owner (the uid of the file is in them).
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any
 
 import msgpack
@@ -118,13 +118,17 @@ class FactsCodec:
 
     def seal(self, payload: bytes) -> bytes:
         """The payload with its keyed hash before it."""
-        return hmac.digest(self._key, payload, "sha256")[:SEAL_BYTES] + payload
+        return self._hash(payload) + payload
 
     def open(self, sealed: bytes) -> bytes | None:
         """The payload, or None where the seal is not this store's."""
         payload = sealed[SEAL_BYTES:]
-        wanted = hmac.digest(self._key, payload, "sha256")[:SEAL_BYTES]
-        return payload if hmac.compare_digest(sealed[:SEAL_BYTES], wanted) else None
+        wanted = self._hash(payload)
+        return payload if compare_digest(sealed[:SEAL_BYTES], wanted) else None
+
+    def _hash(self, payload: bytes) -> bytes:
+        # Keyed BLAKE2b is a MAC by itself (RFC 7693), at half the time of HMAC-SHA256.
+        return blake2b(payload, key=self._key, digest_size=SEAL_BYTES).digest()
 
     def pack(self, stored: StoredFacts) -> bytes:
         fields = pack_object_facts(stored.facts)

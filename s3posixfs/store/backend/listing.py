@@ -13,8 +13,14 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from s3posixfs.core.types import MAX_KEY_BYTES
-from s3posixfs.store.backend.names import MARK, directory_names, directory_steps, parse_escaped
-from s3posixfs.store.backend.objects import Objects
+from s3posixfs.store.backend.lookup import Lookup
+from s3posixfs.store.backend.names import (
+    MARK,
+    directory_names,
+    directory_steps,
+    parse_escaped,
+    utf8,
+)
 from s3posixfs.store.backend.records import Listing, ObjectRecord
 from s3posixfs.store.backend.snapshots import SnapshotCache
 from s3posixfs.store.backend.tree import open_directory, open_steps
@@ -51,11 +57,11 @@ class _Entry:
 class _Walk:
     """The keys below a directory in order, from a key on; keeps one directory open a level."""
 
-    __slots__ = ("_frames", "_objects", "_shallow", "_snapshots")
+    __slots__ = ("_frames", "_lookup", "_shallow", "_snapshots")
 
     def __init__(
         self,
-        objects: Objects,
+        lookup: Lookup,
         snapshots: SnapshotCache,
         fd: int,
         prefix: bytes,
@@ -63,7 +69,7 @@ class _Walk:
         shallow: bool,
     ) -> None:
         """``fd`` becomes the walk's to close. ``shallow`` gives directories instead of entering."""
-        self._objects = objects
+        self._lookup = lookup
         self._snapshots = snapshots
         self._shallow = shallow
         self._frames: list[_Frame] = []
@@ -102,7 +108,7 @@ class _Walk:
                 frame.marker = False
                 # A body at the same key (what a crash left of a change) counts, not the marker.
                 if frame.names[:1] != [b""]:
-                    record = self._objects.marker_at(frame.fd, frame.prefix.decode())
+                    record = self._lookup.marker_at(frame.fd, frame.prefix.decode())
                     if record is not None:
                         return _Entry(frame.prefix, frame.fd, b"", record=record)
             if frame.index >= len(frame.names):
@@ -125,7 +131,7 @@ class _Walk:
     def _enter(self, frame: _Frame, name: bytes) -> bool:
         try:
             fd = open_directory(frame.fd, directory_names(name[:-1]))
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
         self._push(fd, frame.prefix + name)
         return True
@@ -144,10 +150,10 @@ class _Walk:
             return False
         try:
             fd = open_directory(parent, names)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
         try:
-            if self._objects.is_marker(fd):
+            if self._lookup.is_marker(fd):
                 return True
             folders: list[bytes] = []
             with os.scandir(fd) as entries:
@@ -173,7 +179,7 @@ def _may_be_object(name: bytes) -> bool:
 
 
 def list_bucket(
-    objects: Objects,
+    lookup: Lookup,
     snapshots: SnapshotCache,
     bucket: str,
     prefix: str,
@@ -182,10 +188,9 @@ def list_bucket(
     max_keys: int,
 ) -> Listing:
     """One page of a bucket's keys; see :meth:`DirectoryBackend.list`."""
-    first = prefix.encode()
-    cut = delimiter.encode()
-    position = _position(first, cut, start_after.encode())
-    bucket_fd = objects.open_bucket(bucket)
+    first, cut, after = utf8(prefix), utf8(delimiter), utf8(start_after)
+    position = _position(first, cut, after)
+    bucket_fd = lookup.open_bucket(bucket)
     try:
         *folders, _ = first.split(b"/")
         start = open_steps(bucket_fd, directory_steps(folders))
@@ -194,15 +199,15 @@ def list_bucket(
     finally:
         os.close(bucket_fd)
     folder = first[: first.rfind(b"/") + 1]
-    walk = _Walk(objects, snapshots, start, folder, shallow=cut == b"/")
+    walk = _Walk(lookup, snapshots, start, folder, shallow=cut == b"/")
     try:
         walk.seek(position)
-        return _page(objects, walk, first, cut, max_keys)
+        return _page(lookup, walk, first, cut, max_keys)
     finally:
         walk.close()
 
 
-def _page(objects: Objects, walk: _Walk, prefix: bytes, delimiter: bytes, max_keys: int) -> Listing:
+def _page(lookup: Lookup, walk: _Walk, prefix: bytes, delimiter: bytes, max_keys: int) -> Listing:
     found: list[ObjectRecord] = []
     prefixes: list[str] = []
     last = b""
@@ -219,7 +224,7 @@ def _page(objects: Objects, walk: _Walk, prefix: bytes, delimiter: bytes, max_ke
             if not entry.folder:
                 walk.seek(_successor(last))
             continue
-        record = entry.record or objects.read_at(entry.fd, entry.name, entry.key.decode())
+        record = entry.record or lookup.read_at(entry.fd, entry.name, entry.key.decode())
         if record is not None:  # else it was removed since its directory was read
             found.append(record)
             last = entry.key

@@ -3,8 +3,8 @@
 A key's lock is flock(2) on one of a fixed number of files, found by the key's hash. Every
 acquisition opens the file anew, because flock binds to the open file: two threads that shared
 one would not exclude each other. Whoever needs several keys names them at once; the files are
-locked in order of their numbers, so that no two holders wait for each other. No lock is taken
-while another is held by any other way.
+locked in order of their names, so that no two holders wait for each other. While a key's lock is
+held, no other lock is taken; a bucket's and an upload's may be held when a key's is taken.
 """
 
 from __future__ import annotations
@@ -28,14 +28,24 @@ class KeyLocks:
 
     @contextmanager
     def hold(self, bucket: str, *keys: bytes) -> Iterator[None]:
-        """Hold the locks of keys of a bucket; with no keys, the lock of the bucket itself."""
-        name = bucket.encode()
-        numbers = {zlib.crc32(name + b"/" + key) % LOCK_FILES for key in keys or (b"",)}
+        """Hold the locks of keys of a bucket."""
+        name = bucket.encode() + b"/"
+        with self._hold({f"{zlib.crc32(name + key) % LOCK_FILES:03d}" for key in keys}):
+            yield
+
+    @contextmanager
+    def hold_bucket(self, bucket: str) -> Iterator[None]:
+        """Hold the lock of a bucket: of its being there and its documents, not of its keys."""
+        with self._hold({f"bucket-{zlib.crc32(bucket.encode()) % LOCK_FILES:03d}"}):
+            yield
+
+    @contextmanager
+    def _hold(self, names: set[str]) -> Iterator[None]:
         held: list[int] = []
         try:
-            for number in sorted(numbers):
+            for name in sorted(names):
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                held.append(os.open(f"{number:03d}", flags, 0o600, dir_fd=self._directory))
+                held.append(os.open(name, flags, 0o600, dir_fd=self._directory))
                 fcntl.flock(held[-1], fcntl.LOCK_EX)
             yield
         finally:

@@ -23,7 +23,7 @@ import msgpack
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_PARTS, PosixOwner
-from s3posixfs.store.backend.attributes import FactsGone, FactsStore
+from s3posixfs.store.backend.attributes import FactsGone
 from s3posixfs.store.backend.facts import (
     FactsCodec,
     StoredFacts,
@@ -31,6 +31,7 @@ from s3posixfs.store.backend.facts import (
     pack_object_facts,
     unpack_object_facts,
 )
+from s3posixfs.store.backend.lookup import Lookup
 from s3posixfs.store.backend.names import key_path
 from s3posixfs.store.backend.objects import Objects
 from s3posixfs.store.backend.pending import Pending
@@ -67,6 +68,7 @@ class Uploads:
         "_codec",
         "_directory",
         "_facts",
+        "_lookup",
         "_min_part_bytes",
         "_objects",
         "_scratch",
@@ -76,15 +78,16 @@ class Uploads:
         self,
         directory: int,
         scratch: Scratch,
-        facts: FactsStore,
         codec: FactsCodec,
+        lookup: Lookup,
         objects: Objects,
         clock: Clock,
         min_part_bytes: int,
     ) -> None:
         self._directory = directory
         self._scratch = scratch
-        self._facts = facts
+        self._lookup = lookup
+        self._facts = lookup.facts
         self._codec = codec
         self._objects = objects
         self._clock = clock
@@ -99,7 +102,7 @@ class Uploads:
         checksum_type: str | None,
     ) -> str:
         """Begin an upload; durable on return."""
-        os.close(self._objects.open_bucket(bucket))
+        os.close(self._lookup.open_bucket(bucket))
         key_path(key)
         upload_id = secrets.token_hex(16)
         fields = {
@@ -125,6 +128,7 @@ class Uploads:
 
     def record(self, bucket: str, key: str, upload_id: str) -> UploadRecord:
         """An upload in progress; S3Error NoSuchUpload (404)."""
+        os.close(self._lookup.open_bucket(bucket))
         fd = self._open(bucket, upload_id)
         try:
             return self._record(bucket, key, upload_id, fd)
@@ -162,13 +166,17 @@ class Uploads:
         os.fsync(fd)
         with self._locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
             old = self._sidecar(upload, number)
-            rename_between(self._scratch.fd, name, upload, _part_name(number))
+            try:
+                rename_between(self._scratch.fd, name, upload, _part_name(number))
+            except FileNotFoundError:
+                raise no_such_upload(upload_id) from None
             self._facts.forget(old)
             os.fsync(upload)
         return PartRecord(number, etag, size, now / 1e9, facts.checksums)
 
     def parts(self, bucket: str, key: str, upload_id: str, after: int, max_parts: int) -> PartsPage:
         """The parts with numbers above ``after``, in order."""
+        os.close(self._lookup.open_bucket(bucket))
         fd = self._open(bucket, upload_id)
         try:
             self._record(bucket, key, upload_id, fd)
@@ -189,7 +197,7 @@ class Uploads:
         max_uploads: int,
     ) -> UploadsPage:
         """Uploads in progress after the markers, by key, then time, then ID."""
-        os.close(self._objects.open_bucket(bucket))
+        os.close(self._lookup.open_bucket(bucket))
         found = [u for u in self._all(bucket) if u.key.startswith(prefix)]
         found.sort(key=_upload_order)
         marker = key_marker.encode()
@@ -234,6 +242,7 @@ class Uploads:
     ) -> ObjectRecord:
         """Join the parts into the object; durable on return. Then the upload is gone."""
         path = key_path(key)
+        os.close(self._lookup.open_bucket(bucket))
         if not parts:
             message = "You must specify at least one part"
             raise S3Error("MalformedXML", message, status=400)
@@ -279,6 +288,7 @@ class Uploads:
 
     def abort(self, bucket: str, key: str, upload_id: str) -> None:
         """Forget an upload and its parts; S3Error NoSuchUpload (404)."""
+        os.close(self._lookup.open_bucket(bucket))
         with self._locked(bucket, upload_id, fcntl.LOCK_EX) as upload:
             self._record(bucket, key, upload_id, upload)
             self._drop(bucket, upload_id, upload)
@@ -301,7 +311,6 @@ class Uploads:
     # --- below ---------------------------------------------------------------------------
 
     def _open(self, bucket: str, upload_id: str) -> int:
-        os.close(self._objects.open_bucket(bucket))
         if _UPLOAD_ID.fullmatch(upload_id) is None:
             raise no_such_upload(upload_id)
         try:
@@ -421,9 +430,9 @@ class Uploads:
 
     def _completed(self, bucket: str, key: str, upload_id: str) -> ObjectRecord | None:
         """The object, if this upload made it: a client that asks again gets the same answer."""
-        bucket_fd = self._objects.open_bucket(bucket)
+        bucket_fd = self._lookup.open_bucket(bucket)
         try:
-            found = self._objects.find(bucket_fd, key_path(key))
+            found = self._lookup.find(bucket_fd, key_path(key))
         finally:
             os.close(bucket_fd)
         if found is None:

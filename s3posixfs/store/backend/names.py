@@ -120,14 +120,19 @@ def directory_steps(segments: list[bytes]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def utf8(text: str) -> bytes:
+    """Text of a request as UTF-8; S3Error InvalidURI (400) for lone surrogates."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise S3Error("InvalidURI", "the key is not valid UTF-8", status=400) from None
+
+
 def encode_key(key: str) -> bytes:
     """A key as UTF-8; S3Error where S3 has no such key."""
     if not key:
         raise S3Error("InvalidArgument", "a key has at least one byte", status=400)
-    try:
-        raw = key.encode()
-    except UnicodeEncodeError:
-        raise S3Error("InvalidURI", "the key is not valid UTF-8", status=400) from None
+    raw = utf8(key)
     if len(raw) > MAX_KEY_BYTES:
         raise S3Error("KeyTooLongError", "Your key is too long", status=400, resource=key)
     return raw

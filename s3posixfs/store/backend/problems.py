@@ -19,6 +19,7 @@ _BY_ERRNO = {
     errno.EMFILE: ("SlowDown", "too many open files", 503),
     errno.ENFILE: ("SlowDown", "too many open files", 503),
     errno.ENOMEM: ("SlowDown", "out of memory", 503),
+    errno.EACCES: ("AccessDenied", "the store may not read or write this file", 403),
     errno.ENOLCK: ("SlowDown", "out of locks", 503),
     errno.ENAMETOOLONG: ("KeyTooLongError", "the filesystem allows no name this long", 400),
 }

@@ -45,6 +45,14 @@ class Scratch:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(name, flags, 0o600, dir_fd=self.fd), name
 
+    def holds(self, name: str) -> bool:
+        """Whether a file is still here."""
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def discard(self, name: str) -> None:
         """Remove a file, if it is still here."""
         with suppress(FileNotFoundError):

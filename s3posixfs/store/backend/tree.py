@@ -70,26 +70,30 @@ def make_directory(parent: int, name: bytes, owner: PosixOwner | None) -> int:
     return fd
 
 
-def write_whole(directory: int, folder: str, name: str, data: bytes, *, mode: int = 0o600) -> None:
+def write_whole(
+    directory: int, folder: str, name: str, data: bytes, *, scratch: int | None = None
+) -> None:
     """Put a small file at ``folder/name`` below an open directory: atomic and durable.
 
-    Only for directories that no one but the store can write to.
+    Only for directories that no one but the store can write to. The temporary file is made in
+    the open directory ``scratch``, else beside the file.
     """
     target = open_directory(directory, [folder] if folder else [])
     try:
         temporary = f".{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(temporary, flags, mode, dir_fd=target)
+        source = target if scratch is None else scratch
+        fd = os.open(temporary, flags, 0o600, dir_fd=source)
         try:
             try:
                 write_all(fd, data)
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            os.rename(temporary, name, src_dir_fd=target, dst_dir_fd=target)
+            os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=target)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary, dir_fd=target)
+                os.unlink(temporary, dir_fd=source)
             raise
         os.fsync(target)
     finally:

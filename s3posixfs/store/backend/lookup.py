@@ -1,0 +1,210 @@
+"""Finding objects in the file tree. Readers take no lock.
+
+An object may be at its plain place or, where a directory is in the way, beside it. It moves from
+plain to beside only by rename(2) and comes back only when it is written anew, so looking at
+plain, beside and plain again misses no object that was there all the time. A file is never
+changed once it has its name, save for its facts, which change in one step: an open file and its
+facts are one version.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_module
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.store.backend.attributes import FactsGone, FactsStore
+from s3posixfs.store.backend.facts import StoredFacts, marker_record, object_record
+from s3posixfs.store.backend.names import (
+    KeyPath,
+    Place,
+    Step,
+    beside_names,
+    is_bucket_name,
+    is_plain,
+)
+from s3posixfs.store.backend.problems import no_such_bucket, no_such_key, precondition_failed
+from s3posixfs.store.backend.records import Condition, ObjectRecord
+from s3posixfs.store.backend.tree import (
+    DIRECTORY_FLAGS,
+    FILE_FLAGS,
+    open_directory,
+    open_steps,
+)
+
+_ATTEMPTS = 100
+# What open(2) says where there is no object: ELOOP of a symlink, ENXIO of a socket.
+_NO_OBJECT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+
+
+@dataclass(slots=True)
+class Found:
+    """An object that is there: its open file, and where; ``place`` is None for a marker."""
+
+    fd: int
+    stat: os.stat_result
+    stored: StoredFacts | None
+    place: Place | None
+    record: ObjectRecord
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def take_record(self) -> ObjectRecord:
+        """Close the file; the record."""
+        self.close()
+        return self.record
+
+
+class Lookup:
+    """The objects below an open root directory, to be read."""
+
+    __slots__ = ("_root", "facts", "user_of_uid")
+
+    def __init__(
+        self, root: int, facts: FactsStore, user_of_uid: Callable[[int], str | None]
+    ) -> None:
+        self._root = root
+        self.facts = facts
+        self.user_of_uid = user_of_uid
+
+    def open_bucket(self, bucket: str) -> int:
+        """The open directory of a bucket; S3Error NoSuchBucket (404)."""
+        if is_bucket_name(bucket):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._root)
+        raise no_such_bucket(bucket)
+
+    def find(self, bucket_fd: int, path: KeyPath) -> Found | None:
+        """The object of a key, open for reading, or None; the caller closes it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._find(bucket_fd, path)
+            except FactsGone:
+                continue
+        raise S3Error("SlowDown", "the object is being replaced too fast", status=503)
+
+    def read_at(self, parent: int, segment: bytes, key: str) -> ObjectRecord | None:
+        """The object of a segment in an open directory, or None; for listings.
+
+        None as well for a file of a local program that the store may not read.
+        """
+        beside = beside_names(segment)
+        plain = (segment,) if is_plain(segment) else beside
+        for _ in range(_ATTEMPTS):
+            try:
+                for names in (plain, beside, plain):
+                    found = self._open_below(parent, names, key)
+                    if found is not None:
+                        return found.take_record()
+            except FactsGone:
+                continue
+            except PermissionError:
+                return None
+            return None
+        return None
+
+    def marker_at(self, fd: int, key: str) -> ObjectRecord | None:
+        """The marker object that an open directory is, or None."""
+        stat = os.fstat(fd)
+        try:
+            stored = self.facts.read(fd, stat)
+        except FactsGone:
+            return None
+        if stored is None:
+            return None
+        return marker_record(key, stat, stored, self.user_of_uid)
+
+    def is_marker(self, fd: int) -> bool:
+        """Whether an open directory is a marker object."""
+        return self.marker_at(fd, "") is not None
+
+    def open_marker(self, bucket_fd: int, path: KeyPath, folder: Sequence[Step]) -> Found | None:
+        """The marker object of a key, or None; raises FactsGone when it changes meanwhile."""
+        try:
+            fd = open_steps(bucket_fd, folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            stat = os.fstat(fd)
+            stored = self.facts.read(fd, stat)
+        except BaseException:
+            os.close(fd)
+            raise
+        if stored is None:
+            os.close(fd)
+            return None
+        record = marker_record(path.key, stat, stored, self.user_of_uid)
+        return Found(fd, stat, stored, None, record)
+
+    def _find(self, bucket_fd: int, path: KeyPath) -> Found | None:
+        found = self._open_at(bucket_fd, path, path.plain)
+        if found is not None:
+            return found
+        if path.folder is not None:
+            found = self.open_marker(bucket_fd, path, path.folder)
+        elif path.beside is not path.plain:
+            found = self._open_at(bucket_fd, path, path.beside)
+        else:
+            return None
+        return found or self._open_at(bucket_fd, path, path.plain)
+
+    def _open_at(self, bucket_fd: int, path: KeyPath, place: Place) -> Found | None:
+        names = [step.name for step in place.steps]
+        found = self._open_below(bucket_fd, (*names, place.name), path.key)
+        if found is not None:
+            found.place = place
+        return found
+
+    def _open_below(self, start: int, names: tuple[bytes, ...], key: str) -> Found | None:
+        """The object in the file at the end of a chain of names, or None."""
+        if len(names) == 1:
+            return self._open_file(start, names[0], key)
+        try:
+            parent = open_directory(start, names[:-1])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return self._open_file(parent, names[-1], key)
+        finally:
+            os.close(parent)
+
+    def _open_file(self, parent: int, name: bytes, key: str) -> Found | None:
+        """The object in a file, or None where there is none or something else."""
+        try:
+            fd = os.open(name, FILE_FLAGS, dir_fd=parent)
+        except OSError as error:
+            if error.errno in _NO_OBJECT:
+                return None
+            raise
+        try:
+            stat = os.fstat(fd)
+            if not stat_module.S_ISREG(stat.st_mode):
+                os.close(fd)
+                return None
+            stored = self.facts.read(fd, stat)
+            record = object_record(key, stat, stored, self.user_of_uid)
+        except BaseException:
+            os.close(fd)
+            raise
+        return Found(fd, stat, stored, None, record)
+
+
+def check(condition: Condition, present: Found | None, key: str) -> None:
+    """Raise unless the condition holds of the present object: PreconditionFailed (412).
+
+    ``if_match`` without an object is NoSuchKey (404), as AWS answers it.
+    """
+    if condition.if_match is not None:
+        if present is None:
+            raise no_such_key(key)
+        if condition.if_match not in ("*", present.record.etag):
+            raise precondition_failed("If-Match")
+    if condition.if_none_match and present is not None:
+        raise precondition_failed("If-None-Match")
