@@ -392,19 +392,25 @@ def show(demo: Demo) -> None:
         raise DemoError("uid 1003 could read a file through the mount: that must not be")
 
 
+def near(path: Path) -> str:
+    """``path`` as one would type it here: relative when it is below this folder."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
 def hints(demo: Demo) -> None:
-    here = os.path.relpath(demo.folder)
-    folder = here if not here.startswith("..") else str(demo.folder)
-    run = os.path.relpath(CHECKOUT / "scripts" / "run")
-    stop = f"{run} --stop" + ("" if folder == "demo" else f" --dir {folder}")
+    folder, program = near(demo.folder), near(Path(PROGRAM))
+    stop = f"{near(CHECKOUT / 'scripts' / 'run')} --stop"
+    if folder != "demo":
+        stop += f" --dir {folder}"
     print(
         f"""
 The store answers at {demo.endpoint}, its mount is at {folder}/mnt. To look further, as root:
 
   stat -c '%u:%g %n' {folder}/mnt/{BUCKET}/*
   setpriv --reuid 1001 --regid 1001 --clear-groups sh -c 'echo hi > {folder}/mnt/{BUCKET}/hello'
-  {os.path.relpath(PROGRAM)} status {folder}/mnt
-  {os.path.relpath(PROGRAM)} policy explain carol s3:GetObject \\
+  {program} status {folder}/mnt
+  {program} policy explain carol s3:GetObject \\
       arn:aws:s3:::{BUCKET}/README.md --state {folder}/state
 
 and as an S3 user, with any S3 program:

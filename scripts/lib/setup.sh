@@ -74,9 +74,12 @@ make_venv() {
     target=$checkout
     [ "$kind" = runtime ] || target="$checkout[$kind]"
     rm -f "$stamp"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --root-user-action ignore -c "$checkout/constraints.txt" -e "$target" ||
+    if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --root-user-action ignore -c "$checkout/constraints.txt" -e "$target" \
+        >"$venv/install.log" 2>&1; then
+        tail -n 20 "$venv/install.log" >&2
         die "pip could not install the package: see its message above"
+    fi
     printf '%s %s\n' "$wanted" "$kind" >"$stamp"
     # Called through sudo, the environment belongs to whom the checkout belongs to.
     chown -R --reference="$checkout" "$venv"

@@ -9,6 +9,7 @@ import pytest
 
 from s3posixfs.cli.main import NOUNS
 from s3posixfs.cli.mount_options import OPTIONS
+from s3posixfs.cli.serve import serve
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -32,6 +33,13 @@ def test_every_mount_option_is_documented() -> None:
     text = (CHECKOUT / "docs" / "CONFIGURATION.md").read_text()
     documented = set(re.findall(r"`(\w+)`", text))
     assert {option.name for option in OPTIONS} <= documented
+
+
+def test_every_option_of_the_store_is_documented() -> None:
+    text = (CHECKOUT / "docs" / "CONFIGURATION.md").read_text()
+    shown = {name for option in serve.params for name in option.opts}
+    documented = set(re.findall(r"`(--[a-z-]+)`", text))
+    assert shown <= documented
 
 
 def test_every_command_that_is_shown_exists() -> None:
