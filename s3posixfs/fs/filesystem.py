@@ -1,18 +1,55 @@
-"""The filesystem: POSIX operations on inode numbers, over an S3 store."""
+"""The filesystem: POSIX operations on inode numbers, over an S3 store.
+
+It knows nothing of FUSE. Every operation raises OSError only and is bounded by a deadline.
+Names are bytes, modes hold permission bits (and a file type for ``mknod``), flags are those of
+open(2). ``lookup``, ``create``, ``mkdir``, ``mknod``, ``symlink`` and every entry that ``readdir``
+hands out count one lookup of an inode, which ``forget`` takes back.
+"""
 
 from __future__ import annotations
+
+import os
 
 import trio
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.data.reader import Readers
 from s3posixfs.data.staging import StagingArea
+from s3posixfs.fs.access import AccessGate
+from s3posixfs.fs.attributes import (
+    NS,
+    AttributeChanges,
+    Entry,
+    FileAttributes,
+    Opened,
+    Space,
+)
+from s3posixfs.fs.boundary import request, transfer
+from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.changing import Changes
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.directories import Directories, Emit
+from s3posixfs.fs.files import Files
+from s3posixfs.fs.host_groups import HostGroups
+from s3posixfs.fs.inodes import Inode, InodeTable
+from s3posixfs.fs.known_metadata import KnownMetadata
+from s3posixfs.fs.listing import ListingCache
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.namespace import Namespace
+from s3posixfs.fs.ownership import OwnershipRules
+from s3posixfs.fs.permissions import allows
+from s3posixfs.fs.renaming import Renamer
+from s3posixfs.fs.resolver import Resolver
+from s3posixfs.fs.rewriting import Rewriter
+from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
+from s3posixfs.fs.subtree_gate import SubtreeGate
+
+GROUPS_SECONDS = 60.0
 
 
 class FileSystem:
-    """One mount. Operations raise OSError; ``nursery`` holds its background tasks."""
+    """One mount. ``nursery`` holds its background tasks; cancel it after ``close``."""
 
     def __init__(
         self,
@@ -25,29 +62,255 @@ class FileSystem:
         nursery: trio.Nursery,
     ) -> None:
         self.config = config
-        self._signers = signers
-        self._readers = readers
-        self._staging = staging
-        self._clock = clock
         self._nursery = nursery
+        self._groups = HostGroups()
+        rules = OwnershipRules(config, signers, self._groups.member)
+        started_ns = int(clock.time()) * NS
+        root = Entry(
+            rules.directory(None, None, seen_ns=started_ns), None, float("-inf"), exact=True
+        )
+        table = InodeTable(config.bucket, config.prefix, root)
+        self._state = state = MountState(
+            config=config,
+            signers=signers,
+            clock=clock,
+            readers=readers,
+            staging=staging,
+            rules=rules,
+            access=AccessGate(config, signers, clock),
+            table=table,
+            listings=ListingCache(config.metadata_ttl, config.listed_entries),
+            known=KnownMetadata(config.known_metadata),
+            gate=SubtreeGate(table),
+            started_ns=started_ns,
+        )
+        self._resolver = Resolver(state)
+        rewriter = Rewriter(state)
+        self._saver = Saver(state, rewriter)
+        self._files = Files(state, self._resolver, self._saver)
+        self._directories = Directories(state, self._resolver)
+        self._namespace = Namespace(state, self._resolver, self._files, self._saver)
+        self._renamer = Renamer(state, self._resolver, self._namespace, self._saver)
+        self._changes = Changes(state, self._resolver, self._files, rewriter)
+
+    # Life.
 
     async def start(self) -> None:
-        """Look at the source once; S3Error (NoSuchBucket, AccessDenied…) where it cannot be."""
-        daemon = self._signers.daemon().store
+        """Look at the source once and start the background tasks; S3Error (NoSuchBucket,
+        AccessDenied …) where the source cannot be read."""
+        daemon = self._state.daemon_store
         if self.config.bucket is None:
             await daemon.list_buckets()
         else:
             await daemon.head_bucket(self.config.bucket)
+        await self._refresh_groups()
+        self._nursery.start_soon(self._keep_groups)
+        self._nursery.start_soon(self._saver.keep_trying)
+
+    async def _refresh_groups(self) -> None:
+        identities = self._state.signers.identity_map().identities
+        await self._groups.refresh(identity.owner.uid for identity in identities)
+
+    async def _keep_groups(self) -> None:
+        while True:
+            await trio.sleep(GROUPS_SECONDS)
+            await self._refresh_groups()
 
     async def drain(self) -> tuple[str, ...]:
         """Upload everything dirty; the paths that could not be."""
-        await trio.lowlevel.checkpoint()
-        return ()
+        return await self._saver.drain()
 
     async def close(self) -> None:
-        """Let go of open files and caches; call ``drain`` before."""
-        await trio.lowlevel.checkpoint()
+        """Let go of open files, uploaded or not; call ``drain`` before."""
+        await self._files.close_all()
 
     def status(self) -> dict[str, object]:
         """Counters and state, for the status command."""
-        return {"dirty_files": 0}
+        dirty = [inode for inode in self._state.table if inode.is_local]
+        return {
+            "inodes": len(self._state.table),
+            "open_files": len(self._files.handles),
+            "open_directories": len(self._directories.handles),
+            "dirty_files": len(dirty),
+            "dirty_bytes": sum(inode.attributes.size for inode in dirty),
+            "owed_uploads": self._saver.owed,
+            "uploads": self._saver.uploads,
+            "failed_uploads": self._saver.failures,
+        }
+
+    # Names and attributes.
+
+    def _counted(self, inode: Inode) -> FileAttributes:
+        inode.lookups += 1
+        return self._resolver.view(inode)
+
+    @request
+    async def lookup(self, parent: int, name: bytes, caller: Caller) -> FileAttributes:
+        """The file at a name; :class:`NoEntry` says for how long there is none."""
+        directory = self._state.directory(parent)
+        return self._counted(await self._resolver.child(directory, name))
+
+    def forget(self, inode: int, count: int) -> None:
+        """The kernel drops ``count`` lookups of an inode."""
+        self._state.table.forget(inode, count)
+
+    @request
+    async def getattr(self, inode: int, caller: Caller) -> FileAttributes:
+        """stat(2)."""
+        found = self._state.table.get(inode)
+        await self._resolver.refresh(found)
+        return self._resolver.view(found)
+
+    @transfer
+    async def setattr(
+        self, inode: int, changes: AttributeChanges, handle: int | None, caller: Caller
+    ) -> FileAttributes:
+        """chmod(2), chown(2), truncate(2), utimensat(2); ``handle`` where it came through one."""
+        found = self._state.table.get(inode)
+        open_handle = self._files.handles.get(handle) if handle is not None else None
+        await self._changes.setattr(found, changes, open_handle, caller)
+        return self._resolver.view(found)
+
+    @request
+    async def access(self, inode: int, mask: int, caller: Caller) -> bool:
+        """access(2): whether the mode grants ``mask``."""
+        found = self._state.table.get(inode)
+        await self._resolver.refresh(found)
+        if mask & os.W_OK and self.config.read_only:
+            return False
+        return not self.config.posix_decides or allows(found.attributes, caller, mask)
+
+    @request
+    async def readlink(self, inode: int, caller: Caller) -> bytes:
+        """readlink(2)."""
+        return await self._namespace.readlink(self._state.table.get(inode), caller)
+
+    @request
+    async def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller
+    ) -> FileAttributes:
+        """mknod(2)."""
+        directory = self._state.directory(parent)
+        return self._counted(await self._namespace.mknod(directory, name, mode, rdev, caller))
+
+    @request
+    async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> FileAttributes:
+        """mkdir(2)."""
+        directory = self._state.directory(parent)
+        return self._counted(await self._namespace.mkdir(directory, name, mode, caller))
+
+    @request
+    async def symlink(
+        self, parent: int, name: bytes, target: bytes, caller: Caller
+    ) -> FileAttributes:
+        """symlink(2)."""
+        directory = self._state.directory(parent)
+        return self._counted(await self._namespace.symlink(directory, name, target, caller))
+
+    @transfer
+    async def unlink(self, parent: int, name: bytes, caller: Caller) -> None:
+        """unlink(2)."""
+        await self._namespace.unlink(self._state.directory(parent), name, caller)
+
+    @request
+    async def rmdir(self, parent: int, name: bytes, caller: Caller) -> None:
+        """rmdir(2)."""
+        await self._namespace.rmdir(self._state.directory(parent), name, caller)
+
+    @transfer
+    async def rename(
+        self,
+        old_parent: int,
+        old_name: bytes,
+        new_parent: int,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        """rename(2), renameat2(2)."""
+        source, target = self._state.directory(old_parent), self._state.directory(new_parent)
+        await self._renamer.rename(source, old_name, target, new_name, flags, caller)
+
+    def statfs(self) -> Space:
+        """statfs(2)."""
+        return Space()
+
+    # Files.
+
+    @transfer
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[FileAttributes, Opened]:
+        """open(2) with O_CREAT."""
+        directory = self._state.directory(parent)
+        inode, opened = await self._namespace.create(directory, name, mode, flags, caller)
+        return self._counted(inode), opened
+
+    @transfer
+    async def open(self, inode: int, flags: int, caller: Caller) -> Opened:
+        """open(2)."""
+        return await self._files.open(self._state.table.get(inode), flags, caller)
+
+    @request
+    async def read(self, handle: int, offset: int, length: int) -> bytes | bytearray | memoryview:
+        """pread(2)."""
+        return await self._files.read(self._files.handles.get(handle), offset, length)
+
+    @transfer
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """pwrite(2); waits while the file is being uploaded."""
+        return await self._files.write(self._files.handles.get(handle), offset, data)
+
+    @transfer
+    async def flush(self, handle: int) -> None:
+        """close(2) of a descriptor: uploads what was written; its errors are the upload's."""
+        await self._files.flush(self._files.handles.get(handle))
+
+    @transfer
+    async def fsync(self, handle: int, data_only: bool) -> None:
+        """fsync(2)."""
+        await self._files.fsync(self._files.handles.get(handle))
+
+    @transfer
+    async def release(self, handle: int) -> None:
+        """The last descriptor of a handle is closed."""
+        await self._files.release(self._files.handles.get(handle))
+
+    # Directories.
+
+    @request
+    async def opendir(self, inode: int, caller: Caller) -> int:
+        """opendir(3): a directory handle."""
+        return await self._directories.opendir(self._state.directory(inode), caller)
+
+    @request
+    async def readdir(self, handle: int, offset: int, emit: Emit) -> None:
+        """readdir(3) from an offset on (0: the start); ``emit(name, attributes, next offset)``
+        says whether it took the entry."""
+        await self._directories.readdir(self._directories.handles.get(handle), offset, emit)
+
+    async def releasedir(self, handle: int) -> None:
+        """closedir(3)."""
+        await self._directories.releasedir(handle)
+
+    # Extended attributes.
+
+    @request
+    async def getxattr(self, inode: int, name: bytes, caller: Caller) -> bytes:
+        """getxattr(2)."""
+        return await self._changes.getxattr(self._state.table.get(inode), name)
+
+    @request
+    async def listxattr(self, inode: int, caller: Caller) -> list[bytes]:
+        """listxattr(2)."""
+        return await self._changes.listxattr(self._state.table.get(inode))
+
+    @request
+    async def setxattr(self, inode: int, name: bytes, value: bytes, caller: Caller) -> None:
+        """setxattr(2)."""
+        await self._changes.setxattr(self._state.table.get(inode), name, value, caller)
+
+    @request
+    async def removexattr(self, inode: int, name: bytes, caller: Caller) -> None:
+        """removexattr(2)."""
+        await self._changes.setxattr(self._state.table.get(inode), name, None, caller)

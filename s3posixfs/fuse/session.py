@@ -77,10 +77,9 @@ async def serve(
             nursery.start_soon(_announce, mountpoint, ready)
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
-        left: tuple[str, ...] = ("(stopped before the upload ended)",)
         with trio.move_on_after(options.drain_seconds):
-            left = await filesystem.drain()
-        return left
+            return await filesystem.drain()
+        return ("(stopped before the upload ended)",)
     finally:
         pyfuse3.close()  # libfuse sees for itself whether it is unmounted already
         with trio.CancelScope(shield=True):

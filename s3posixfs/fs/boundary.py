@@ -1,0 +1,71 @@
+"""Where errors of the layers below become errno: once, at the edge of the filesystem."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from errno import EIO, ETIMEDOUT
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import trio
+
+from s3posixfs.core.errors import IntegrityError, S3Error
+from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.permissions import refusal
+
+logger = logging.getLogger(__name__)
+
+_QUIET_STATUS = frozenset({403, 404, 409, 412})
+
+
+class HasConfig(Protocol):
+    config: FsConfig
+
+
+S = TypeVar("S", bound=HasConfig)
+P = ParamSpec("P")
+R = TypeVar("R")
+Method = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+
+
+def as_oserror(error: Exception, operation: str) -> OSError:
+    """The errno a program sees. What the store refuses is said at debug, trouble at warning."""
+    if isinstance(error, OSError):
+        return error
+    if isinstance(error, S3Error):
+        level = logging.DEBUG if error.status in _QUIET_STATUS else logging.WARNING
+        logger.log(level, "%s: %s", operation, error)
+        return refusal(error.errno)
+    if isinstance(error, trio.TooSlowError):
+        logger.warning("%s took too long", operation)
+        return refusal(ETIMEDOUT)
+    if isinstance(error, IntegrityError):
+        logger.error("%s: %s", operation, error)
+        return refusal(EIO)
+    logger.exception("%s failed", operation, exc_info=error)
+    return refusal(EIO)
+
+
+def _bounded(method: Method[S, P, R], deadline: Callable[[FsConfig], float]) -> Method[S, P, R]:
+    @functools.wraps(method)
+    async def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with trio.fail_after(deadline(self.config)):
+                return await method(self, *args, **kwargs)
+        except Exception as error:
+            raised = as_oserror(error, method.__name__)
+            raise raised from (None if raised is error else error)
+
+    return operation
+
+
+def request(method: Method[S, P, R]) -> Method[S, P, R]:
+    """An operation that moves no file data; it raises OSError only and ends within
+    ``FsConfig.request_deadline``."""
+    return _bounded(method, lambda config: config.request_deadline)
+
+
+def transfer(method: Method[S, P, R]) -> Method[S, P, R]:
+    """An operation that may move a whole file or folder; bounded by ``transfer_deadline``."""
+    return _bounded(method, lambda config: config.transfer_deadline)

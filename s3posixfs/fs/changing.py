@@ -1,0 +1,226 @@
+"""setattr and extended attributes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from errno import ENODATA, ENOSPC, ENOTSUP, EPERM
+
+from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
+from s3posixfs.fs import xattrs
+from s3posixfs.fs.attributes import PERMISSIONS, AttributeChanges, Attributes
+from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.files import Files
+from s3posixfs.fs.handles import FileHandle, OpenFile
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.metadata import size_of
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.permissions import refusal, require, require_owner, without_privilege
+from s3posixfs.fs.resolver import Resolver
+from s3posixfs.fs.rewriting import Rewriter
+from s3posixfs.fs.signers import Signer
+
+USER = b"user."
+
+
+class Changes:
+    """Changes of attributes. On a file that is being written they go with its upload, else they
+    are in S3 when the call returns."""
+
+    def __init__(
+        self, state: MountState, resolver: Resolver, files: Files, rewriter: Rewriter
+    ) -> None:
+        self._state = state
+        self._resolver = resolver
+        self._files = files
+        self._rewriter = rewriter
+
+    async def setattr(
+        self, inode: Inode, changes: AttributeChanges, handle: FileHandle | None, caller: Caller
+    ) -> None:
+        """chmod(2), chown(2), truncate(2), utimensat(2)."""
+        self._state.writable()
+        if handle is None:
+            await self._resolver.refresh(inode)
+        if changes.size is not None:
+            await self._files.truncate(inode, changes.size, handle, caller)
+            changes = replace(changes, size=None)
+        if changes == AttributeChanges():
+            return
+        wanted = self._wanted(inode.attributes, changes, caller, through_handle=handle is not None)
+        signer = self._new_owner(inode.attributes, changes)
+        await self._apply(inode, wanted, signer, handle, caller)
+
+    def _wanted(
+        self,
+        now: Attributes,
+        changes: AttributeChanges,
+        caller: Caller,
+        *,
+        through_handle: bool,
+    ) -> Attributes:
+        """The attributes asked for; EPERM for who may not ask."""
+        wanted = replace(now, ctime_ns=self._state.now_ns())
+        if changes.uid is not None or changes.gid is not None:
+            uid = now.uid if changes.uid is None else changes.uid
+            gid = now.gid if changes.gid is None else changes.gid
+            if not caller.is_root:
+                require_owner(now, caller)
+                if uid != now.uid or (gid != now.gid and not caller.in_group(gid)):
+                    raise refusal(EPERM)
+            wanted = replace(wanted, uid=uid, gid=gid, mode=without_privilege(now.mode))
+        if changes.mode is not None:
+            require_owner(now, caller)
+            mode = changes.mode & PERMISSIONS
+            if not caller.is_root and not now.is_directory and not caller.in_group(wanted.gid):
+                mode &= ~stat.S_ISGID
+            wanted = replace(wanted, mode=now.type | mode)
+        if changes.atime_ns is not None or changes.mtime_ns is not None:
+            # "Now" needs write permission only, and the kernel does not say which it is.
+            if caller.uid != now.uid and not through_handle:
+                self._require_write(now, caller)
+            if changes.atime_ns is not None:
+                wanted = replace(wanted, atime_ns=changes.atime_ns)
+            if changes.mtime_ns is not None:
+                wanted = replace(wanted, mtime_ns=changes.mtime_ns)
+        return wanted
+
+    def _require_write(self, now: Attributes, caller: Caller) -> None:
+        if self._state.config.posix_decides:
+            require(now, caller, os.W_OK)
+
+    def _new_owner(self, now: Attributes, changes: AttributeChanges) -> Signer | None:
+        """Who is to own the object after a change of uid; ``None`` where it does not change."""
+        if changes.uid is None or changes.uid == now.uid:
+            return None
+        signers = self._state.signers
+        if self._state.config.sign_as == "daemon":
+            return signers.daemon()
+        return signers.for_uid(changes.uid) or signers.daemon()
+
+    async def _apply(
+        self,
+        inode: Inode,
+        wanted: Attributes,
+        signer: Signer | None,
+        handle: FileHandle | None,
+        caller: Caller,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        state = self._state
+        open_file = inode.open_file
+        if inode.detached:
+            inode.entry = replace(inode.entry, attributes=wanted)
+            return
+        if open_file is not None:
+            async with open_file.lock:
+                if self._staged_with(open_file, handle):
+                    self._stage(open_file, wanted, signer, metadata)
+                    return
+        await self._require_s3_write(inode, caller)
+        parent = inode.parent
+        if state.table.is_bucket(inode):
+            self._resolver.bucket_attributes[inode.name] = wanted
+        if parent is None:
+            await self._rewriter.rewrite(inode, wanted, signer, metadata)
+            return
+        async with state.gate.working_in(parent):
+            if open_file is None:
+                await self._rewriter.rewrite(inode, wanted, signer, metadata)
+            else:
+                async with open_file.lock:
+                    await self._rewriter.rewrite(inode, wanted, signer, metadata)
+
+    async def _require_s3_write(self, inode: Inode, caller: Caller) -> None:
+        """Where another identity signs the change, the caller's policy is asked all the same."""
+        state = self._state
+        own = state.access.signer(caller)
+        if caller.is_root or own.name == self._rewriter.owner_signer(inode).name:
+            return
+        bucket, key = state.table.key(inode)
+        if key:
+            await state.access.require_write(own, bucket, key)
+
+    @staticmethod
+    def _staged_with(open_file: OpenFile, handle: FileHandle | None) -> bool:
+        """Whether a change goes with the file's next upload: it has one to come anyway, or the
+        change comes through a handle that is going to be flushed."""
+        return open_file.unsaved or (handle is not None and handle.writable)
+
+    def _stage(
+        self,
+        open_file: OpenFile,
+        wanted: Attributes,
+        signer: Signer | None,
+        metadata: Mapping[str, str] | None,
+    ) -> None:
+        inode = open_file.inode
+        entry = inode.entry
+        if signer is not None:
+            open_file.writer, open_file.assigned = signer, True
+        settled = self._state.rules.settle(wanted, self._writer(open_file))
+        found: ObjectStat | None = entry.stat
+        if metadata is not None and found is not None:
+            found = replace(found, metadata=metadata)
+        inode.entry = replace(entry, attributes=settled, stat=found)
+        inode.serial += 1
+        open_file.changed = True
+
+    def _writer(self, open_file: OpenFile) -> Signer:
+        if open_file.content_unsaved or open_file.assigned:
+            return open_file.writer or self._state.signers.daemon()
+        return self._rewriter.owner_signer(open_file.inode)
+
+    # Extended attributes.
+
+    async def _metadata(self, inode: Inode) -> Mapping[str, str]:
+        await self._resolver.refresh(inode)
+        found = inode.entry.stat
+        return (found.metadata if found is not None else None) or {}
+
+    async def getxattr(self, inode: Inode, name: bytes) -> bytes:
+        """ENODATA where there is none. Only ``user.*`` exists: the kernel asks for
+        ``security.capability`` at every write, so others are answered without looking."""
+        if not name.startswith(USER):
+            raise refusal(ENOTSUP)
+        value = xattrs.decode(await self._metadata(inode)).get(_text(name))
+        if value is None:
+            raise refusal(ENODATA)
+        return value
+
+    async def listxattr(self, inode: Inode) -> list[bytes]:
+        """Names of the ``user.*`` attributes."""
+        names = (name.encode() for name in xattrs.decode(await self._metadata(inode)))
+        return [name for name in names if name.startswith(USER) and b"\0" not in name]
+
+    async def setxattr(
+        self, inode: Inode, name: bytes, value: bytes | None, caller: Caller
+    ) -> None:
+        """Set an attribute, or remove it with ``None``. ENOSPC over S3's 2 KB of metadata."""
+        state = self._state
+        state.writable()
+        if not name.startswith(USER):
+            raise refusal(ENOTSUP)
+        kept = await self._metadata(inode)
+        if state.config.posix_decides:
+            self._require_write(inode.attributes, caller)
+        present = xattrs.decode(kept)
+        if value is None:
+            if present.pop(_text(name), None) is None:
+                raise refusal(ENODATA)
+        else:
+            present[_text(name)] = value
+        metadata = xattrs.encode(present, kept)
+        if size_of(metadata) > MAX_USER_METADATA_BYTES:
+            raise refusal(ENOSPC)
+        wanted = replace(inode.attributes, ctime_ns=state.now_ns())
+        await self._apply(inode, wanted, None, None, caller, metadata)
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise refusal(ENOTSUP) from None

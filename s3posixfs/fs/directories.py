@@ -1,0 +1,119 @@
+"""Reading directories: a listing per handle whose rows only grow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from s3posixfs.fs.attributes import FileAttributes
+from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.handles import DirectoryHandle, Handles
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.listing import Listing, Row
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import key_segment
+from s3posixfs.fs.resolver import Resolver
+
+Emit = Callable[[bytes, FileAttributes, int], bool]
+
+DOTS = 2  # offsets 1 and 2 are `.` and `..`; row N of the listing has offset N + 3
+
+
+class Directories:
+    """Directory handles."""
+
+    def __init__(self, state: MountState, resolver: Resolver) -> None:
+        self._state = state
+        self._resolver = resolver
+        self.handles: Handles[DirectoryHandle] = Handles()
+
+    async def opendir(self, inode: Inode, caller: Caller) -> int:
+        """Open a directory; EACCES where its mode or S3, in the caller's name, refuses."""
+        state = self._state
+        await self._resolver.refresh(inode)
+        state.require(inode, caller, os.R_OK)
+        signer = state.access.signer(caller)
+        if state.table.is_buckets_folder(inode):
+            listing = await self._buckets(caller)
+        else:
+            bucket, prefix = state.table.place(inode)
+            await state.access.require_list(signer, bucket, prefix)
+            listing = state.listings.begin(inode, state.now())
+        handle = DirectoryHandle(self.handles.next_number(), inode, listing)
+        self.handles.add(handle)
+        return handle.number
+
+    async def _buckets(self, caller: Caller) -> Listing:
+        """The buckets that the caller may see: a listing of this handle alone."""
+        state = self._state
+        buckets = await self._resolver.buckets()
+        names = tuple(name.decode() for name in buckets)
+        signer = state.access.signer(caller)
+        visible = await state.access.visible_buckets(signer, names)
+        listing = Listing(state.now())
+        for name in sorted(visible):
+            listing.put(name.encode(), None, state.now())
+        listing.complete = True
+        return listing
+
+    async def readdir(self, handle: DirectoryHandle, offset: int, emit: Emit) -> None:
+        """Give entries from ``offset`` on to ``emit`` until it takes no more.
+
+        An entry that was taken counts as looked up; there is no checkpoint in between.
+        """
+        inode = handle.inode
+        parent = inode.parent or inode
+        for position, (name, shown) in enumerate(((b".", inode), (b"..", parent)), 1):
+            if offset < position:
+                if not emit(name, self._resolver.view(shown), position):
+                    return
+                offset = position
+        listing = handle.listing
+        position = offset - DOTS
+        while True:
+            while position < len(listing.rows):
+                row = listing.live(position)
+                position += 1
+                if row is not None and not self._emit(inode, row, emit, position + DOTS):
+                    return
+            if listing.complete:
+                return
+            await self._load(inode, listing)
+
+    async def _load(self, inode: Inode, listing: Listing) -> None:
+        state = self._state
+        bucket, prefix = state.table.place(inode)
+        await listing.load_more(state.daemon_store, bucket, prefix, state.now())
+        if listing.complete:
+            for name, child in inode.children.items():
+                if child.is_local and listing.get(name) is None and key_segment(name):
+                    row = None if child.is_directory else child.entry.stat
+                    listing.put(name, row, state.now())
+            state.listings.trim()
+
+    def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
+        child = self._inode(inode, row)
+        if not emit(row.name, self._resolver.view(child), next_offset):
+            self._state.table.tidy(child)
+            return False
+        child.lookups += 1
+        return True
+
+    def _inode(self, inode: Inode, row: Row) -> Inode:
+        """The inode of a row; one that is known better than the row tells stays as it is."""
+        state = self._state
+        if state.table.is_buckets_folder(inode):
+            return self._resolver.bucket_inode(row.name, 0.0)
+        known = inode.children.get(row.name)
+        if known is not None and (
+            known.is_local
+            or self._resolver.is_fresh(known)
+            # A folder's row proves only that it is there; attributes are asked for when needed.
+            or (row.stat is None and known.is_directory)
+        ):
+            return known
+        return state.table.attach(inode, row.name, self._resolver.row_entry(inode, row))
+
+    async def releasedir(self, number: int) -> None:
+        """Close a directory."""
+        self.handles.remove(number)

@@ -1,0 +1,242 @@
+"""The inode table: what the kernel may name by number.
+
+Everything here is synchronous, so each method is one atomic step for the tasks of the loop. An
+inode stays while the kernel remembers it (``lookups``), a handle or an unfinished upload uses
+it (``open_file``), or it has children in the table.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from errno import ESTALE
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import trio
+
+from s3posixfs.fs.attributes import Attributes, Entry
+from s3posixfs.fs.names import key_segment
+from s3posixfs.fs.permissions import refusal
+
+if TYPE_CHECKING:
+    from s3posixfs.fs.handles import OpenFile
+    from s3posixfs.fs.listing import Listing
+
+ROOT_INODE = 1
+
+
+class Inode:
+    """A file or directory. ``parent`` is ``None`` for the root and for what has no name left.
+
+    ``serial`` grows with every change this mount makes to it (for a directory: to its names),
+    so that an answer asked for before a change is known to be old. ``kept_etag`` is the version
+    that the kernel's cached pages are of. ``lock`` (directories) is held by whoever makes,
+    removes or renames a name in it.
+    """
+
+    __slots__ = (
+        "active",
+        "children",
+        "entry",
+        "kept_etag",
+        "listing",
+        "lock",
+        "lookups",
+        "moving",
+        "name",
+        "number",
+        "open_file",
+        "parent",
+        "serial",
+        "target",
+    )
+
+    def __init__(self, number: int, parent: Inode | None, name: bytes, entry: Entry) -> None:
+        self.number = number
+        self.parent = parent
+        self.name = name
+        self.entry = entry
+        self.lookups = 0
+        self.serial = 0
+        self.children: dict[bytes, Inode] = {}
+        self.open_file: OpenFile | None = None
+        self.listing: Listing | None = None
+        self.lock: trio.Lock | None = None
+        self.kept_etag: str | None = None
+        self.target: tuple[str, bytes] | None = None  # of a symbolic link: ETag, where it points
+        self.active = 0  # operations at work in this folder or below: SubtreeGate's
+        self.moving: trio.Event | None = None
+
+    @property
+    def attributes(self) -> Attributes:
+        return self.entry.attributes
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.entry.attributes.mode)
+
+    @property
+    def detached(self) -> bool:
+        """Removed, or replaced by another file of its name."""
+        return self.parent is None and self.number != ROOT_INODE
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this mount knows better than S3 does, until the upload."""
+        return self.open_file is not None and self.open_file.unsaved
+
+    def names_lock(self) -> trio.Lock:
+        """The lock on the names in this directory."""
+        if self.lock is None:
+            self.lock = trio.Lock()
+        return self.lock
+
+    def ancestry(self) -> Iterator[Inode]:
+        """This inode and its parents up to the root."""
+        inode: Inode | None = self
+        while inode is not None:
+            yield inode
+            inode = inode.parent
+
+    def path(self) -> str:
+        """For people: the path below the mountpoint."""
+        names = [inode.name for inode in self.ancestry() if inode.name]
+        return "/".join(name.decode("utf-8", "backslashreplace") for name in reversed(names))
+
+
+class InodeTable:
+    """All inodes by number. ``bucket`` ``None`` means that the root's children are buckets."""
+
+    def __init__(self, bucket: str | None, prefix: str, root: Entry) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self.root = Inode(ROOT_INODE, None, b"", root)
+        self._inodes = {ROOT_INODE: self.root}
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def __iter__(self) -> Iterator[Inode]:
+        return iter(tuple(self._inodes.values()))
+
+    def get(self, number: int) -> Inode:
+        """ESTALE for a number that is not (or no longer) known."""
+        found = self._inodes.get(number)
+        if found is None:
+            raise refusal(ESTALE)
+        return found
+
+    def _number(self, parent: Inode, name: bytes) -> int:
+        """The same name gets the same number again, also after the kernel forgot it and in
+        another mount, unless that number is in use by another file."""
+        digest = blake2b(parent.number.to_bytes(8, "big") + name, digest_size=8).digest()
+        number = int.from_bytes(digest, "big") >> 1
+        while number <= ROOT_INODE or number in self._inodes:
+            number += 1
+        return number
+
+    def attach(self, parent: Inode, name: bytes, entry: Entry) -> Inode:
+        """The inode for what is at ``name`` now.
+
+        An inode keeps its number while its file type stays; of another type it is another file.
+        """
+        known = parent.children.get(name)
+        if known is not None:
+            if known.attributes.type == entry.attributes.type:
+                known.entry = entry
+                return known
+            self.detach(known)
+        inode = Inode(self._number(parent, name), parent, name, entry)
+        self._inodes[inode.number] = inode
+        parent.children[name] = inode
+        return inode
+
+    def detach(self, inode: Inode) -> None:
+        """Take the inode's name away; it stays for who holds it."""
+        if inode.parent is not None:
+            parent, inode.parent = inode.parent, None
+            if parent.children.get(inode.name) is inode:
+                del parent.children[inode.name]
+            self.tidy(parent)
+        inode.serial += 1
+        inode.listing = None
+        self.tidy(inode)
+
+    def move(self, inode: Inode, parent: Inode, name: bytes) -> None:
+        """Give the inode another name; what had that name loses it."""
+        replaced = parent.children.get(name)
+        if replaced is not None and replaced is not inode:
+            self.detach(replaced)
+        former = inode.parent
+        if former is not None and former.children.get(inode.name) is inode:
+            del former.children[inode.name]
+        inode.parent, inode.name = parent, name
+        inode.serial += 1
+        parent.children[name] = inode
+        if former is not None:
+            self.tidy(former)
+
+    def forget(self, number: int, count: int) -> None:
+        """The kernel drops ``count`` of its references."""
+        inode = self._inodes.get(number)
+        if inode is not None:
+            inode.lookups = max(0, inode.lookups - count)
+            self.tidy(inode)
+
+    def tidy(self, inode: Inode) -> None:
+        """Drop the inode, and then its parents, if nothing needs them."""
+        current: Inode | None = inode
+        while current is not None and current.number != ROOT_INODE:
+            if current.lookups or current.open_file or current.children or current.active:
+                return
+            self._inodes.pop(current.number, None)
+            parent = current.parent
+            if parent is not None and parent.children.get(current.name) is current:
+                del parent.children[current.name]
+            current = parent
+
+    def below(self, inode: Inode) -> Iterator[Inode]:
+        """The inode and all that are known below it."""
+        waiting = [inode]
+        while waiting:
+            current = waiting.pop()
+            yield current
+            waiting.extend(current.children.values())
+
+    # Where an inode is in S3.
+
+    def is_buckets_folder(self, inode: Inode) -> bool:
+        """Whether the children of this directory are buckets."""
+        return self._bucket is None and inode.number == ROOT_INODE
+
+    def is_bucket(self, inode: Inode) -> bool:
+        """Whether this directory is a bucket shown as a top-level folder."""
+        return self._bucket is None and inode.parent is self.root
+
+    def place(self, directory: Inode) -> tuple[str, str]:
+        """Bucket and key prefix (empty, or with a final slash) of what a directory holds.
+
+        ESTALE where the directory has lost its name. The folder of all buckets has no place.
+        """
+        segments: list[str] = []
+        current = directory
+        while current.number != ROOT_INODE:
+            segment = key_segment(current.name)
+            if current.parent is None or segment is None:
+                raise refusal(ESTALE)
+            segments.append(segment)
+            current = current.parent
+        bucket = self._bucket if self._bucket is not None else segments.pop()
+        segments.reverse()
+        return bucket, self._prefix + "".join(f"{segment}/" for segment in segments)
+
+    def key(self, inode: Inode) -> tuple[str, str]:
+        """Bucket and key of a file, or of a directory's marker (which ends with a slash)."""
+        if inode.is_directory:
+            return self.place(inode)
+        segment = key_segment(inode.name)
+        if inode.parent is None or segment is None:
+            raise refusal(ESTALE)
+        bucket, prefix = self.place(inode.parent)
+        return bucket, prefix + segment

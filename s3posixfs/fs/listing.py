@@ -1,0 +1,143 @@
+"""What a directory holds, page by page, with this mount's own changes applied as they happen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import trio
+
+from s3posixfs.core.objectstore import ObjectStore
+from s3posixfs.core.types import ObjectStat
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.names import shown_name
+
+PAGE_KEYS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A name and its object; ``stat`` is ``None`` for a directory."""
+
+    name: bytes
+    stat: ObjectStat | None
+    fetched_at: float
+
+
+class Listing:
+    """One directory's rows in the order they became known.
+
+    ``rows`` only grows, so a position in it stays valid as a readdir offset; a row counts while
+    ``index`` still points at it. ``lock`` lets one task at a time fetch the next page; own
+    changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
+    its first page.
+    """
+
+    __slots__ = ("_changed", "_token", "complete", "index", "lock", "marker", "rows", "started_at")
+
+    def __init__(self, started_at: float) -> None:
+        self.rows: list[Row] = []
+        self.index: dict[bytes, int] = {}
+        self.complete = False
+        self.started_at = started_at
+        self.marker: ObjectStat | None = None
+        self.lock = trio.Lock()
+        self._token: str | None = None
+        self._changed: set[bytes] = set()
+
+    def get(self, name: bytes) -> Row | None:
+        """The row of a name."""
+        position = self.index.get(name)
+        return self.rows[position] if position is not None else None
+
+    def live(self, position: int) -> Row | None:
+        """The row at a position, unless its name was removed since."""
+        row = self.rows[position]
+        return row if self.index.get(row.name) == position else None
+
+    def put(self, name: bytes, found: ObjectStat | None, now: float) -> None:
+        """This mount made or changed a name."""
+        self._changed.add(name)
+        self._set(Row(name, found, now))
+
+    def remove(self, name: bytes) -> None:
+        """This mount removed a name."""
+        self._changed.add(name)
+        self.index.pop(name, None)
+
+    def _set(self, row: Row) -> None:
+        position = self.index.get(row.name)
+        if position is not None:
+            self.rows[position] = row
+        else:
+            self.index[row.name] = len(self.rows)
+            self.rows.append(row)
+
+    async def load_more(self, store: ObjectStore, bucket: str, prefix: str, now: float) -> None:
+        """Fetch one page, unless the listing is complete. Cancelled or failed, it can go on."""
+        async with self.lock:
+            if self.complete:
+                return
+            page = await store.list_objects(
+                bucket, prefix=prefix, delimiter="/", token=self._token, max_keys=PAGE_KEYS
+            )
+            cut = len(prefix)
+            for found in page.objects:
+                if found.key == prefix:
+                    self.marker = found
+                    continue
+                name = shown_name(found.key[cut:])
+                if name is None or name in self._changed:
+                    continue
+                known = self.get(name)
+                if known is None or known.stat is not None:  # `a/` hides `a`
+                    self._set(Row(name, found, now))
+            for common in page.prefixes:
+                name = shown_name(common[cut:-1])
+                if name is not None and name not in self._changed:
+                    self._set(Row(name, None, now))
+            self._token = page.next_token
+            self.complete = page.next_token is None
+
+
+class ListingCache:
+    """The latest listing of each directory, for ``ttl`` seconds and ``limit`` rows in all."""
+
+    def __init__(self, ttl: float, limit: int) -> None:
+        self._ttl = ttl
+        self._limit = limit
+        self._recent: OrderedDict[int, Inode] = OrderedDict()
+
+    def age(self, listing: Listing, now: float) -> float:
+        """Seconds since the listing began."""
+        return now - listing.started_at
+
+    def fresh(self, directory: Inode, now: float) -> Listing | None:
+        """The directory's listing, perhaps not complete yet, unless it is too old."""
+        listing = directory.listing
+        if listing is None or self.age(listing, now) >= self._ttl:
+            return None
+        return listing
+
+    def begin(self, directory: Inode, now: float) -> Listing:
+        """A fresh listing: the one there is, or a new one with nothing in it."""
+        listing = self.fresh(directory, now)
+        if listing is None:
+            listing = directory.listing = Listing(now)
+        self._recent[directory.number] = directory
+        self._recent.move_to_end(directory.number)
+        return listing
+
+    def trim(self) -> None:
+        """Drop the listings used longest ago while there are too many rows."""
+        total = sum(len(d.listing.rows) for d in self._recent.values() if d.listing is not None)
+        while total > self._limit and len(self._recent) > 1:
+            _, directory = self._recent.popitem(last=False)
+            if directory.listing is not None:
+                total -= len(directory.listing.rows)
+                directory.listing = None
+
+    def drop(self, directory: Inode) -> None:
+        """Forget what is known of a directory's names."""
+        directory.listing = None
+        self._recent.pop(directory.number, None)

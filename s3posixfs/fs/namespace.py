@@ -1,0 +1,346 @@
+"""Making and removing names: create, mknod, mkdir, symlink, unlink, rmdir, readlink."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY, EPERM
+
+import trio
+
+from s3posixfs.core.types import ObjectStat
+from s3posixfs.fs.attributes import PERMISSIONS, Attributes, Entry, Opened
+from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.files import Files
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.metadata import encode
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import key_segment, new_segment
+from s3posixfs.fs.permissions import refusal, require_removable
+from s3posixfs.fs.resolver import Resolver
+from s3posixfs.fs.rewriting import DIRECTORY_TYPE
+from s3posixfs.fs.saving import Saver
+from s3posixfs.fs.signers import Signer
+
+MAX_TARGET_BYTES = 4095  # PATH_MAX without its final NUL
+SPECIAL = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFCHR})
+DEVICES = frozenset({stat.S_IFBLK, stat.S_IFCHR})
+
+
+class Namespace:
+    """Names in folders. Each operation holds the folder's name lock and keeps it in place."""
+
+    def __init__(self, state: MountState, resolver: Resolver, files: Files, saver: Saver) -> None:
+        self._state = state
+        self._resolver = resolver
+        self._files = files
+        self._saver = saver
+
+    @asynccontextmanager
+    async def changing(self, *folders: Inode) -> AsyncIterator[None]:
+        """The name locks of folders in the order of their numbers."""
+        ordered = sorted({folder.number: folder for folder in folders}.items())
+        locks = [folder.names_lock() for _, folder in ordered]
+        for position, lock in enumerate(locks):
+            try:
+                await lock.acquire()
+            except BaseException:
+                for held in locks[:position]:
+                    held.release()
+                raise
+        try:
+            yield
+        finally:
+            for lock in locks:
+                lock.release()
+
+    async def _may_add(self, parent: Inode, caller: Caller) -> Signer:
+        """Who signs a new name in the folder; EROFS, EACCES."""
+        self._state.writable()
+        await self._resolver.refresh(parent)
+        self._state.require(parent, caller, os.W_OK | os.X_OK)
+        return self._state.access.signer(caller)
+
+    def _new_attributes(
+        self, parent: Inode, mode: int, caller: Caller, signer: Signer, *, size: int = 0
+    ) -> Attributes:
+        """Owner, group and mode of a new file: the group is the folder's where that is setgid,
+        and then a new folder is setgid too (inode(7))."""
+        gid = caller.gid
+        if parent.attributes.mode & stat.S_ISGID:
+            gid = parent.attributes.gid
+            if stat.S_ISDIR(mode):
+                mode |= stat.S_ISGID
+        now = self._state.now_ns()
+        wanted = Attributes(mode, caller.uid, gid, size, now, now, now)
+        return self._state.rules.settle(wanted, signer)
+
+    def _publish(
+        self, parent: Inode, name: bytes, attributes: Attributes, found: ObjectStat, signer: Signer
+    ) -> Inode:
+        """The name is there: say so everywhere in this step."""
+        state = self._state
+        entry = Entry(attributes, found, state.now(), exact=True, writer=signer.name)
+        inode = state.table.attach(parent, name, entry)
+        inode.serial += 1
+        parent.serial += 1
+        if parent.listing is not None:
+            row = None if attributes.is_directory else found
+            parent.listing.put(name, row, state.now())
+        return inode
+
+    def _unpublish(self, parent: Inode, inode: Inode) -> None:
+        parent.serial += 1
+        if parent.listing is not None:
+            parent.listing.remove(inode.name)
+        self._state.table.detach(inode)
+
+    # Making.
+
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Inode, Opened]:
+        """open(2) with O_CREAT. With O_EXCL the name is put at once, under the condition that it
+        is not there, so that it holds between hosts; else it goes to S3 with its content."""
+        state = self._state
+        async with self.changing(parent), state.gate.working_in(parent):
+            existing = await self._resolver.existing(parent, name)
+            if existing is not None:
+                if flags & os.O_EXCL:
+                    raise refusal(EEXIST)
+                return existing, await self._files.open(existing, flags, caller)
+            bucket, key = self._new_key(parent, name, directory=False)
+            signer = await self._may_add(parent, caller)
+            kind = stat.S_IFREG | (mode & PERMISSIONS)
+            attributes = self._new_attributes(parent, kind, caller, signer)
+            exclusive = bool(flags & os.O_EXCL) and signer.store.capabilities.conditional_put
+            if exclusive:
+                found = await self._put(bucket, key, b"", attributes, signer)
+            else:
+                await state.access.require_write(signer, bucket, key)
+                found = ObjectStat(key, 0, "", state.clock.time(), metadata={})
+            inode = self._publish(parent, name, attributes, found, signer)
+            return inode, self._files.open_new(inode, flags, caller, fresh=not exclusive)
+
+    def _new_key(self, parent: Inode, name: bytes, *, directory: bool) -> tuple[str, str]:
+        if self._state.table.is_buckets_folder(parent):
+            raise refusal(EPERM)  # only buckets can be here
+        bucket, prefix = self._state.table.place(parent)
+        return bucket, prefix + new_segment(name, prefix, directory=directory)
+
+    async def _put(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        signer: Signer,
+        content_type: str | None = None,
+    ) -> ObjectStat:
+        """Put a new object that must not be there yet; EEXIST where it is."""
+        metadata = encode(attributes, {})
+        result = await signer.store.put(
+            bucket, key, body, metadata=metadata, content_type=content_type, if_none_match=True
+        )
+        modified = result.last_modified or self._state.clock.time()
+        found = ObjectStat(
+            key, len(body), result.etag, modified, metadata=metadata, content_type=content_type
+        )
+        self._state.known.remember(bucket, found)
+        self._state.access.wrote(signer, bucket, key)
+        return found
+
+    async def _make(
+        self, parent: Inode, name: bytes, mode: int, caller: Caller, body: bytes, rdev: int = 0
+    ) -> Inode:
+        state = self._state
+        directory = stat.S_ISDIR(mode)
+        async with self.changing(parent), state.gate.working_in(parent):
+            if await self._resolver.existing(parent, name) is not None:
+                raise refusal(EEXIST)
+            bucket, key = self._new_key(parent, name, directory=directory)
+            signer = await self._may_add(parent, caller)
+            size = 0 if directory else len(body)
+            attributes = self._new_attributes(parent, mode, caller, signer, size=size)
+            attributes = replace(attributes, rdev=rdev)
+            if attributes.type != stat.S_IFMT(mode):
+                raise refusal(EPERM)  # the identity's metadata would not be believed
+            found = await self._put(
+                bucket,
+                f"{key}/" if directory else key,
+                body,
+                attributes,
+                signer,
+                DIRECTORY_TYPE if directory else None,
+            )
+            return self._publish(parent, name, attributes, found, signer)
+
+    async def mknod(
+        self, parent: Inode, name: bytes, mode: int, rdev: int, caller: Caller
+    ) -> Inode:
+        """mknod(2): a regular file, fifo, socket, or, for root, a device."""
+        kind = stat.S_IFMT(mode) or stat.S_IFREG
+        if kind in DEVICES and not caller.is_root:
+            raise refusal(EPERM)
+        if kind != stat.S_IFREG and kind not in SPECIAL:
+            raise refusal(EINVAL)
+        number = rdev if kind in DEVICES else 0
+        return await self._make(parent, name, kind | (mode & PERMISSIONS), caller, b"", number)
+
+    async def symlink(self, parent: Inode, name: bytes, target: bytes, caller: Caller) -> Inode:
+        """symlink(2): the object's body is the target."""
+        if not target or len(target) > MAX_TARGET_BYTES:
+            raise refusal(ENAMETOOLONG if target else EINVAL)
+        return await self._make(parent, name, stat.S_IFLNK | 0o777, caller, target)
+
+    async def readlink(self, inode: Inode, caller: Caller) -> bytes:
+        """The target, which S3 must let the caller read. EINVAL for what is not a link."""
+        if not stat.S_ISLNK(inode.attributes.mode):
+            raise refusal(EINVAL)
+        state = self._state
+        signer = state.access.reading(state.access.signer(caller))
+        if inode.detached and inode.target is not None:
+            return inode.target[1]
+        await self._resolver.refresh(inode)
+        bucket, key = state.table.key(inode)
+        await state.access.require_read(signer, bucket, key)
+        found = inode.entry.stat
+        etag = found.etag if found is not None else ""
+        if inode.target is None or inode.target[0] != etag:
+            _, body = await state.daemon_store.get(bucket, key, length=MAX_TARGET_BYTES + 1)
+            inode.target = (etag, bytes(body))
+        target = inode.target[1]
+        if not target or len(target) > MAX_TARGET_BYTES or b"\0" in target:
+            raise refusal(EINVAL)
+        return target
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Inode:
+        """mkdir(2): a marker object, or a bucket in the folder of all buckets."""
+        if self._state.table.is_buckets_folder(parent):
+            return await self._make_bucket(parent, name, mode, caller)
+        return await self._make(parent, name, stat.S_IFDIR | (mode & PERMISSIONS), caller, b"")
+
+    async def _make_bucket(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Inode:
+        async with self.changing(parent):
+            if await self._resolver.existing(parent, name) is not None:
+                raise refusal(EEXIST)
+            self._state.writable()
+            signer = self._state.access.signer(caller)
+            bucket = key_segment(name)
+            if bucket is None:
+                raise refusal(EINVAL)
+            await signer.store.create_bucket(bucket)
+            self._resolver.forget_buckets()
+            parent.serial += 1
+            parent.listing = None
+            self._resolver.bucket_attributes[name] = self._new_attributes(
+                parent, stat.S_IFDIR | (mode & PERMISSIONS), caller, signer
+            )
+            return self._resolver.bucket_inode(name, self._state.clock.time())
+
+    # Removing.
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """unlink(2), signed as the caller. Open handles can still be read and written."""
+        state = self._state
+        async with self.changing(parent), state.gate.working_in(parent):
+            state.writable()
+            inode = await self._resolver.child(parent, name)
+            if inode.is_directory:
+                raise refusal(EISDIR)
+            await self.may_remove(parent, inode, caller)
+            await self.remove_object(parent, inode, state.access.signer(caller))
+            await self.keep_folder(parent)
+
+    async def may_remove(self, parent: Inode, inode: Inode, caller: Caller) -> None:
+        """EACCES or EPERM where the folder does not let the caller take the name away."""
+        await self._resolver.refresh(parent)
+        if self._state.config.posix_decides:
+            require_removable(parent.attributes, inode.attributes, caller)
+
+    async def remove_object(self, parent: Inode, inode: Inode, signer: Signer) -> None:
+        """Delete a file's object and name."""
+        bucket, key = self._state.table.key(inode)
+        open_file = inode.open_file
+        if open_file is None:
+            await signer.store.delete(bucket, key)
+            self._unpublish(parent, inode)
+            return
+        async with open_file.lock:
+            if open_file.handles:
+                await self._saver.preserve(open_file)
+            if not open_file.fresh:
+                await signer.store.delete(bucket, key)
+            self._unpublish(parent, inode)
+        await self._saver.finish(open_file)
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """rmdir(2): ENOTEMPTY while any key is below it; a bucket in the folder of buckets."""
+        state = self._state
+        buckets = state.table.is_buckets_folder(parent)
+        async with self.changing(parent), state.gate.working_in(parent):
+            state.writable()
+            inode = await self._resolver.child(parent, name)
+            if not inode.is_directory:
+                raise refusal(ENOTDIR)
+            await self.may_remove(parent, inode, caller)
+            signer = state.access.signer(caller)
+            lock = inode.names_lock()
+            try:
+                lock.acquire_nowait()  # waiting here could cross a rename's order of locks
+            except trio.WouldBlock:
+                raise refusal(ENOTEMPTY) from None  # somebody is making something in it
+            try:
+                if buckets:
+                    await self._remove_bucket(inode, signer)
+                else:
+                    await self.require_empty(inode)
+                    bucket, prefix = state.table.place(inode)
+                    await signer.store.delete(bucket, prefix)
+                self._unpublish(parent, inode)
+            finally:
+                lock.release()
+            if not buckets:
+                await self.keep_folder(parent)
+
+    async def _remove_bucket(self, inode: Inode, signer: Signer) -> None:
+        bucket, _ = self._state.table.place(inode)
+        if any(child.is_local for child in inode.children.values()):
+            raise refusal(ENOTEMPTY)
+        await signer.store.delete_bucket(bucket)
+        self._resolver.forget_buckets()
+        self._resolver.bucket_attributes.pop(inode.name, None)
+
+    async def require_empty(self, inode: Inode) -> None:
+        """ENOTEMPTY where the directory has more than its marker, also what is not in S3 yet."""
+        if any(child.is_local for child in inode.children.values()):
+            raise refusal(ENOTEMPTY)
+        bucket, prefix = self._state.table.place(inode)
+        page = await self._state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=2)
+        if any(found.key != prefix for found in page.objects) or page.prefixes:
+            raise refusal(ENOTEMPTY)
+
+    async def keep_folder(self, folder: Inode) -> None:
+        """A folder without a marker must not vanish with its last file: give it one.
+
+        The daemon writes it, with the attributes that the folder has been shown with.
+        """
+        state = self._state
+        if folder.entry.stat is not None or folder.parent is None:
+            return
+        bucket, prefix = state.table.place(folder)
+        if not prefix:
+            return
+        listing = folder.listing
+        if listing is not None and listing.complete and len(listing.index) > 1:
+            return  # others are left, as far as was seen lately
+        page = await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
+        if page.objects or page.prefixes:
+            return
+        daemon = state.signers.daemon()
+        found = await self._put(bucket, prefix, b"", folder.attributes, daemon, DIRECTORY_TYPE)
+        folder.entry = Entry(folder.attributes, found, state.now(), exact=True, writer=daemon.name)
+        folder.serial += 1

@@ -1,0 +1,147 @@
+"""Who owns a file: proven by the object's S3 owner, never claimed by its metadata.
+
+In order: POSIX metadata, if the S3 owner is trusted to say so; the owner's identity in the map;
+the mount's ``uid`` and ``gid``. Of untrusted owners permission bits and times are taken, a gid
+when that user is in the group on this host; never a uid, setuid, a device, and setgid only on
+folders in such a group.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from s3posixfs.core.types import ObjectStat, PosixOwner
+from s3posixfs.fs.attributes import NS, PERMISSIONS, Attributes
+from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.metadata import NOTHING, PosixMetadata, decode
+from s3posixfs.fs.signers import Signer, Signers
+
+_ANYONES_TYPES = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK})
+_TRUSTED_TYPES = _ANYONES_TYPES | {stat.S_IFBLK, stat.S_IFCHR}
+
+GroupMember = Callable[[int, int], bool]  # uid, gid: whether that user is in that group
+
+
+class OwnershipRules:
+    """Turns what S3 says of an object into what stat(2) shows. ``member`` answers at once."""
+
+    def __init__(self, config: FsConfig, signers: Signers, member: GroupMember) -> None:
+        self._config = config
+        self._signers = signers
+        self._member = member
+
+    def trusts(self, owner_id: str | None) -> bool:
+        """Whether metadata of this owner's objects states ownership."""
+        trusted = self._config.trusted_owners
+        if "*" in trusted:
+            return True
+        return owner_id is not None and (owner_id in trusted or self._signers.trusts(owner_id))
+
+    def _owner(self, owner_id: str | None) -> PosixOwner | None:
+        if owner_id is None:
+            return None
+        identity = self._signers.identity_map().by_owner_id(owner_id)
+        return identity.owner if identity is not None else None
+
+    def file(self, found: ObjectStat, metadata: Mapping[str, str] | None) -> Attributes:
+        """Attributes of an object that is not a directory's marker."""
+        stated = decode(metadata) if metadata is not None else NOTHING
+        owner_id = found.owner.id if found.owner is not None else None
+        trusted = self.trusts(owner_id)
+        kind = stat.S_IFMT(stated.mode) if stated.mode is not None else 0
+        if kind not in (_TRUSTED_TYPES if trusted else _ANYONES_TYPES):
+            kind = stat.S_IFREG
+        permissions = stat.S_IMODE(stated.mode) if stated.mode is not None else None
+        if kind == stat.S_IFLNK:
+            permissions = 0o777
+        elif permissions is None:
+            permissions = self._config.file_mode
+        size = found.size if kind in (stat.S_IFREG, stat.S_IFLNK) else 0
+        wanted = self._times(
+            Attributes(kind | permissions, -1, -1, size, 0, 0, 0, stated.rdev or 0),
+            stated,
+            round(found.last_modified * NS),
+        )
+        return self._owned(wanted, stated, self._owner(owner_id), trusted)
+
+    def directory(
+        self,
+        marker: ObjectStat | None,
+        metadata: Mapping[str, str] | None,
+        *,
+        seen_ns: int,
+    ) -> Attributes:
+        """Attributes of a directory with this marker object, or with none.
+
+        ``seen_ns`` is its time where there is no marker: ns since the epoch.
+        """
+        if marker is None:
+            mode = stat.S_IFDIR | self._config.unowned_dir_mode
+            config = self._config
+            return Attributes(mode, config.uid, config.gid, 0, seen_ns, seen_ns, seen_ns)
+        stated = decode(metadata) if metadata is not None else NOTHING
+        owner_id = marker.owner.id if marker.owner is not None else None
+        trusted = self.trusts(owner_id)
+        owner = self._owner(owner_id)
+        if stated.mode is not None:
+            permissions = stat.S_IMODE(stated.mode)
+        elif owner is None:
+            permissions = self._config.unowned_dir_mode
+        else:
+            permissions = self._config.owned_dir_mode
+        wanted = self._times(
+            Attributes(stat.S_IFDIR | permissions, -1, -1, 0, 0, 0, 0),
+            stated,
+            round(marker.last_modified * NS),
+        )
+        return self._owned(wanted, stated, owner, trusted)
+
+    @staticmethod
+    def _times(wanted: Attributes, stated: PosixMetadata, modified_ns: int) -> Attributes:
+        mtime = stated.mtime_ns if stated.mtime_ns is not None else modified_ns
+        return replace(
+            wanted,
+            mtime_ns=mtime,
+            atime_ns=stated.atime_ns if stated.atime_ns is not None else mtime,
+            ctime_ns=stated.ctime_ns if stated.ctime_ns is not None else modified_ns,
+        )
+
+    def _owned(
+        self,
+        wanted: Attributes,
+        stated: PosixMetadata,
+        owner: PosixOwner | None,
+        trusted: bool,
+    ) -> Attributes:
+        default = owner or PosixOwner(self._config.uid, self._config.gid)
+        if trusted:
+            uid = stated.uid if stated.uid is not None else default.uid
+            gid = stated.gid if stated.gid is not None else default.gid
+            return replace(wanted, uid=uid, gid=gid)
+        gid = stated.gid if owner is not None and stated.gid is not None else default.gid
+        return self._restricted(replace(wanted, uid=default.uid, gid=gid), owner)
+
+    def _restricted(self, wanted: Attributes, owner: PosixOwner | None) -> Attributes:
+        """What is left of the wish of an owner who is not trusted."""
+        mode, gid = wanted.mode & ~stat.S_ISUID, wanted.gid
+        if owner is None:
+            mode &= ~stat.S_ISGID
+        elif gid != owner.gid and not self._member(owner.uid, gid):
+            gid = owner.gid
+            mode &= ~stat.S_ISGID
+        if not stat.S_ISDIR(mode):
+            mode &= ~stat.S_ISGID
+        if stat.S_IFMT(mode) in (stat.S_IFBLK, stat.S_IFCHR):
+            mode = stat.S_IFREG | (mode & PERMISSIONS)
+        return replace(wanted, mode=mode, gid=gid)
+
+    def settle(self, wanted: Attributes, signer: Signer) -> Attributes:
+        """How a file that ``signer`` writes with these attributes will look when read again."""
+        if signer.trusted:
+            return wanted
+        owner = signer.owner
+        default = owner or PosixOwner(self._config.uid, self._config.gid)
+        gid = wanted.gid if owner is not None else default.gid
+        return self._restricted(replace(wanted, uid=default.uid, gid=gid), owner)

@@ -1,0 +1,330 @@
+"""From names to inodes and back to what S3 says of them."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from errno import ENAMETOOLONG, ESTALE
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.objectstore import ObjectStore
+from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
+from s3posixfs.fs.attributes import Attributes, Entry, FileAttributes, NoEntry
+from s3posixfs.fs.concurrently import both
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.listing import Row
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
+from s3posixfs.fs.permissions import refusal
+
+ATTEMPTS = 4  # of an answer that own changes overtake
+
+
+def absent(error: S3Error) -> bool:
+    """Whether the store says that there is no such object. Nothing else is taken for it."""
+    return error.code in ("NoSuchKey", "NotFound") or (error.status == 404 and not error.code)
+
+
+class Resolver:
+    """Looks names up and keeps inodes as fresh as ``metadata_ttl`` asks, in the daemon's name."""
+
+    def __init__(self, state: MountState) -> None:
+        self._state = state
+        self._buckets: tuple[float, dict[bytes, float]] = (float("-inf"), {})
+        self._head_names_owner = True  # until a store is seen not to
+        self.bucket_attributes: dict[bytes, Attributes] = {}  # set through this mount
+
+    # Names.
+
+    async def child(self, parent: Inode, name: bytes) -> Inode:
+        """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG."""
+        state = self._state
+        if len(name) > MAX_NAME_BYTES:
+            raise refusal(ENAMETOOLONG)
+        segment = key_segment(name)
+        if segment is None:
+            raise NoEntry(name, state.config.metadata_ttl)
+        for _ in range(ATTEMPTS):
+            known = parent.children.get(name)
+            if known is not None and (known.is_local or self.is_fresh(known)):
+                return known
+            if state.table.is_buckets_folder(parent):
+                return await self._bucket(name)
+            serial, known_serial = parent.serial, known.serial if known else 0
+            listing = state.listings.fresh(parent, state.now())
+            entry: Entry | None = None
+            if listing is not None:
+                row = listing.get(name)
+                if row is None and listing.complete:
+                    left = state.config.metadata_ttl - state.listings.age(listing, state.now())
+                    self._gone(parent, name)
+                    raise NoEntry(name, max(0.0, left))
+                if row is not None:
+                    entry = self.row_entry(parent, row)
+            if entry is None or not entry.exact:
+                bucket, prefix = state.table.place(parent)
+                entry = await self._fetch(bucket, prefix + segment, known)
+            if parent.serial != serial or (known is not None and known.serial != known_serial):
+                continue
+            if entry is None:
+                self._gone(parent, name)
+                raise NoEntry(name, state.config.metadata_ttl)
+            return state.table.attach(parent, name, entry)
+        return await self._overtaken(parent, name)
+
+    async def _overtaken(self, parent: Inode, name: bytes) -> Inode:
+        # Own changes go on and on in this folder: what the table says now is as good as it gets.
+        known = parent.children.get(name)
+        if known is None:
+            raise NoEntry(name, 0.0)
+        return known
+
+    def _gone(self, parent: Inode, name: bytes) -> None:
+        known = parent.children.get(name)
+        if known is not None and not known.is_local:
+            self._state.table.detach(known)
+
+    async def existing(self, parent: Inode, name: bytes) -> Inode | None:
+        """The inode at a name, or ``None``."""
+        try:
+            return await self.child(parent, name)
+        except NoEntry:
+            return None
+
+    def is_fresh(self, inode: Inode) -> bool:
+        """Whether the entry is exact and younger than the time to live."""
+        entry = inode.entry
+        age = self._state.now() - entry.fetched_at
+        return entry.exact and age < self._state.config.metadata_ttl
+
+    # Buckets as folders.
+
+    async def buckets(self) -> dict[bytes, float]:
+        """Names and creation times (seconds since the epoch) of the buckets the daemon sees."""
+        fetched_at, buckets = self._buckets
+        if self._state.now() - fetched_at >= self._state.config.metadata_ttl:
+            found = await self._state.daemon_store.list_buckets()
+            buckets = {bucket.name.encode(): bucket.created for bucket in found}
+            self._buckets = (self._state.now(), buckets)
+        return buckets
+
+    def forget_buckets(self) -> None:
+        """A bucket was made or removed."""
+        self._buckets = (float("-inf"), {})
+
+    async def _bucket(self, name: bytes) -> Inode:
+        root = self._state.table.root
+        buckets = await self.buckets()
+        if name not in buckets:
+            self._gone(root, name)
+            raise NoEntry(name, self._state.config.metadata_ttl)
+        return self.bucket_inode(name, buckets[name])
+
+    def bucket_inode(self, name: bytes, created: float) -> Inode:
+        """The folder of a bucket; attributes that were set on it hold while mounted."""
+        root = self._state.table.root
+        known = root.children.get(name)
+        if known is not None:
+            known.entry = replace(known.entry, fetched_at=self._state.now())
+            return known
+        entry = self._state.unmarked_directory(int(created * 1e9) or None)
+        chosen = self.bucket_attributes.get(name)
+        if chosen is not None:
+            entry = replace(entry, attributes=chosen)
+        return self._state.table.attach(root, name, entry)
+
+    # What S3 says.
+
+    async def _fetch(self, bucket: str, key: str, known: Inode | None) -> Entry | None:
+        """Ask for the object and for keys below it at once; a folder hides its namesake."""
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return None
+        store = self._state.daemon_store
+
+        async def below() -> ListPage:
+            return await store.list_objects(bucket, prefix=f"{key}/", max_keys=1)
+
+        async def here() -> ObjectStat | None:
+            try:
+                return await self.head(store, bucket, key, known)
+            except S3Error as error:
+                if absent(error):
+                    return None
+                raise
+
+        page, found = await both(below, here)
+        if page.objects or page.prefixes:
+            return await self._folder(bucket, f"{key}/", page)
+        return self.file_entry(bucket, found) if found is not None else None
+
+    async def head(
+        self, store: ObjectStore, bucket: str, key: str, known: Inode | None
+    ) -> ObjectStat:
+        """HEAD as ``store``'s identity, with the owner; NoSuchKey, AccessDenied.
+
+        Plain S3 names no owner in a HEAD: then it is the one known of the same version, else a
+        listing of that one key gives it.
+        """
+        owner_known = self._head_names_owner or not store.capabilities.listing_owner
+        if owner_known or known is not None:
+            found = await store.head(bucket, key)
+        else:
+
+            async def heading() -> ObjectStat:
+                return await store.head(bucket, key)
+
+            async def owning() -> ListPage:
+                daemon = self._state.daemon_store
+                return await daemon.list_objects(bucket, prefix=key, max_keys=1)
+
+            found, page = await both(heading, owning)
+            found = _with_listed_owner(found, page)
+        if found.owner is None and store.capabilities.listing_owner:
+            self._head_names_owner = False
+            former = known.entry.stat if known is not None else None
+            if former is not None and self._same_version(former, found):
+                found = replace(found, owner=former.owner)
+            else:
+                page = await self._state.daemon_store.list_objects(bucket, prefix=key, max_keys=1)
+                found = _with_listed_owner(found, page)
+        self._state.known.remember(bucket, found)
+        return found
+
+    def _same_version(self, former: ObjectStat, found: ObjectStat) -> bool:
+        """Whether the owner of ``former`` may be taken for that of ``found``. What a trusted
+        owner stated is believed, so for those the metadata must be the same too."""
+        if former.owner is None or former.etag != found.etag:
+            return False
+        if int(former.last_modified) != int(found.last_modified):
+            return False
+        return former.metadata == found.metadata or not self._state.rules.trusts(former.owner.id)
+
+    async def _folder(self, bucket: str, prefix: str, page: ListPage) -> Entry:
+        marker = page.objects[0] if page.objects and page.objects[0].key == prefix else None
+        if marker is not None and marker.metadata is None:
+            metadata = self._state.known.recall(bucket, marker)
+            if metadata is None:
+                headed = await self._state.daemon_store.head(bucket, prefix)
+                marker = replace(headed, owner=headed.owner or marker.owner)
+                self._state.known.remember(bucket, marker)
+            else:
+                marker = replace(marker, metadata=metadata)
+        return self.folder_entry(marker)
+
+    def folder_entry(self, marker: ObjectStat | None) -> Entry:
+        """A directory with this marker."""
+        if marker is None:
+            return self._state.unmarked_directory()
+        attributes = self._state.rules.directory(marker, marker.metadata, seen_ns=0)
+        return Entry(attributes, marker, self._state.now(), exact=True)
+
+    def file_entry(self, bucket: str, found: ObjectStat) -> Entry:
+        """A file as its HEAD or its row shows it."""
+        metadata: Mapping[str, str] | None = found.metadata
+        if metadata is None:
+            metadata = self._state.known.recall(bucket, found)
+            if metadata is not None:
+                found = replace(found, metadata=metadata)
+        attributes = self._state.rules.file(found, metadata)
+        return Entry(attributes, found, self._state.now(), exact=metadata is not None)
+
+    def row_entry(self, directory: Inode, row: Row) -> Entry:
+        """What a row of a listing tells; of a folder nothing but that it is there."""
+        if row.stat is None:
+            entry = replace(self._state.unmarked_directory(), exact=False)
+        else:
+            bucket, _ = self._state.table.place(directory)
+            entry = self.file_entry(bucket, row.stat)
+            if row.stat.owner is None and self._state.daemon_store.capabilities.listing_owner:
+                entry = replace(entry, exact=False)  # a row of our own making
+        return replace(entry, fetched_at=row.fetched_at)
+
+    # Keeping inodes fresh.
+
+    async def refresh(self, inode: Inode) -> None:
+        """Make the inode's entry exact and fresh; ESTALE where its name holds another file or
+        none, so that the kernel looks the name up again."""
+        state = self._state
+        if inode.detached and inode.open_file is None:
+            raise refusal(ESTALE)
+        if inode.is_local or inode.detached or self.is_fresh(inode):
+            return
+        if state.table.is_buckets_folder(inode):
+            inode.entry = replace(inode.entry, fetched_at=state.now())
+            return
+        if state.table.is_bucket(inode):
+            if inode.name not in await self.buckets():
+                self.lost(inode)
+            inode.entry = replace(inode.entry, fetched_at=state.now())
+            return
+        await self.fetch(inode)
+
+    async def fetch(self, inode: Inode, store: ObjectStore | None = None) -> None:
+        """Ask S3 for the inode's entry, for a file by a HEAD as ``store``'s identity."""
+        state = self._state
+        serial = inode.serial
+        bucket, key = state.table.key(inode)
+        entry: Entry | None
+        if inode.is_directory:
+            entry = await self._directory(inode, bucket, key)
+        else:
+            try:
+                found = await self.head(store or state.daemon_store, bucket, key, inode)
+            except S3Error as error:
+                if not absent(error):
+                    raise
+                entry = None
+            else:
+                entry = self.file_entry(bucket, found)
+        if inode.serial != serial or inode.is_local:
+            return
+        if entry is None or entry.attributes.type != inode.attributes.type:
+            self.lost(inode)
+        else:
+            inode.entry = entry
+
+    async def _directory(self, inode: Inode, bucket: str, prefix: str) -> Entry | None:
+        root = inode.parent is None
+        if not prefix:
+            return replace(inode.entry, fetched_at=self._state.now())
+        page = await self._state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
+        if page.objects or page.prefixes:
+            return await self._folder(bucket, prefix, page)
+        if root or any(child.is_local for child in self._state.table.below(inode)):
+            return replace(inode.entry, fetched_at=self._state.now())
+        return None
+
+    def lost(self, inode: Inode) -> None:
+        """The inode's name is not its any more: ESTALE."""
+        parent = inode.parent
+        if parent is not None:
+            parent.listing = None
+        self._state.table.detach(inode)
+        raise refusal(ESTALE)
+
+    # Answers.
+
+    def view(self, inode: Inode) -> FileAttributes:
+        """What the kernel is told of an inode, and for how long it holds."""
+        state = self._state
+        ttl = state.config.metadata_ttl
+        entry = inode.entry
+        left = ttl if inode.is_local else max(0.0, ttl - (state.now() - entry.fetched_at))
+        attributes = entry.attributes
+        return FileAttributes(
+            inode=inode.number,
+            attributes=attributes,
+            links=2 if stat.S_ISDIR(attributes.mode) else 0 if inode.detached else 1,
+            blocks=-(-attributes.size // 512),
+            entry_valid=left,
+            attributes_valid=left if entry.exact else 0.0,
+        )
+
+
+def _with_listed_owner(found: ObjectStat, page: ListPage) -> ObjectStat:
+    """The owner from a listing of one key, if that lists the version that the HEAD found."""
+    for row in page.objects:
+        if row.key == found.key and row.etag == found.etag:
+            return replace(found, owner=row.owner)
+    return found

@@ -1,0 +1,147 @@
+"""Changing an object's metadata in place: a copy onto itself, signed so that it stays whose
+it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from errno import ENOSPC, ESTALE
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
+from s3posixfs.fs.attributes import Attributes, Entry
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.metadata import encode, size_of
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.permissions import refusal
+from s3posixfs.fs.resolver import absent
+from s3posixfs.fs.signers import Signer
+
+DIRECTORY_TYPE = "application/x-directory"
+
+
+class Rewriter:
+    """Writes attributes of objects and markers that are in S3."""
+
+    def __init__(self, state: MountState) -> None:
+        self._state = state
+
+    def owner_signer(self, inode: Inode) -> Signer:
+        """The identity the object belongs to, where there are credentials for it; else the
+        daemon, which keeps the owner as metadata. A copy belongs to who signs it."""
+        signers = self._state.signers
+        daemon = signers.daemon()
+        if self._state.config.sign_as == "daemon":
+            return daemon
+        entry = inode.entry
+        if entry.stat is not None and entry.stat.owner is not None:
+            return signers.for_owner(entry.stat.owner.id) or daemon
+        if entry.writer is not None and entry.writer != daemon.name:
+            # S3 has not named the owner yet; whose it is was proven when it was written.
+            return signers.for_uid(inode.attributes.uid) or daemon
+        return daemon
+
+    async def rewrite(
+        self,
+        inode: Inode,
+        attributes: Attributes,
+        signer: Signer | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Store new attributes, and ``metadata`` where given in place of what the object has.
+
+        ``signer`` becomes the S3 owner; without one the object stays whose it is. Unknown keys
+        survive. ENOSPC over S3's 2 KB; ESTALE where the object was replaced meanwhile.
+        """
+        chosen = signer or self.owner_signer(inode)
+        settled = self._state.rules.settle(attributes, chosen)
+        if inode.is_directory:
+            await self._put_marker(inode, settled, chosen, metadata)
+        else:
+            await self._copy_onto_itself(inode, settled, chosen, metadata)
+
+    def _fitting(self, attributes: Attributes, kept: Mapping[str, str]) -> dict[str, str]:
+        result = encode(attributes, kept)
+        if size_of(result) > MAX_USER_METADATA_BYTES:
+            raise refusal(ENOSPC)
+        return result
+
+    async def _copy_onto_itself(
+        self, inode: Inode, settled: Attributes, signer: Signer, metadata: Mapping[str, str] | None
+    ) -> None:
+        state = self._state
+        bucket, key = state.table.key(inode)
+        try:
+            # A listing may leave keys out; what is to survive must be read first.
+            headed = await state.daemon_store.head(bucket, key)
+        except S3Error as error:
+            if absent(error):
+                raise refusal(ESTALE) from error
+            raise
+        known = inode.entry.stat
+        if known is not None and known.etag and known.etag != headed.etag:
+            raise refusal(ESTALE)
+        kept = metadata if metadata is not None else headed.metadata or {}
+        new = self._fitting(settled, kept)
+        result = await signer.store.copy(
+            bucket,
+            key,
+            bucket,
+            key,
+            metadata=new,
+            content_type=headed.content_type,
+            source_if_match=headed.etag,
+        )
+        found = ObjectStat(
+            key=key,
+            size=headed.size,
+            etag=result.etag or (await state.daemon_store.head(bucket, key)).etag,
+            last_modified=result.last_modified,
+            metadata=new,
+            content_type=headed.content_type,
+        )
+        self.record(inode, settled, found, signer)
+
+    async def _put_marker(
+        self, inode: Inode, settled: Attributes, signer: Signer, metadata: Mapping[str, str] | None
+    ) -> None:
+        state = self._state
+        bucket, prefix = state.table.place(inode)
+        if not prefix:  # a bucket has no key of its own: it holds while mounted
+            inode.entry = replace(inode.entry, attributes=settled)
+            inode.serial += 1
+            return
+        kept = metadata
+        if kept is None:
+            kept = (inode.entry.stat.metadata if inode.entry.stat is not None else None) or {}
+        new = self._fitting(settled, kept)
+        result = await signer.store.put(
+            bucket, prefix, b"", metadata=new, content_type=DIRECTORY_TYPE
+        )
+        found = ObjectStat(
+            key=prefix,
+            size=0,
+            etag=result.etag,
+            last_modified=result.last_modified,
+            metadata=new,
+            content_type=DIRECTORY_TYPE,
+        )
+        self.record(inode, settled, found, signer)
+
+    def record(
+        self, inode: Inode, attributes: Attributes, found: ObjectStat, signer: Signer
+    ) -> None:
+        """This mount has just written the object: everything here knows it now."""
+        state = self._state
+        former = inode.entry.stat
+        if inode.kept_etag is not None and former and inode.kept_etag == former.etag:
+            inode.kept_etag = found.etag  # what the kernel has cached went through here
+        inode.entry = Entry(attributes, found, state.now(), exact=True, writer=signer.name)
+        inode.serial += 1
+        bucket, key = state.table.key(inode)
+        state.known.remember(bucket, found)
+        state.access.wrote(signer, bucket, key)
+        parent = inode.parent
+        if parent is not None and parent.listing is not None:
+            row = None if inode.is_directory else found
+            parent.listing.put(inode.name, row, state.now())
