@@ -73,12 +73,15 @@ def unquote_etag(text: str) -> str:
 
 
 def parse_time(text: str) -> float:
-    """Seconds since the epoch of an ISO 8601 time; 0.0 where there is none that can be read."""
+    """Whole seconds since the epoch of an ISO 8601 time; 0.0 where there is none to be read.
+
+    Whole, because HEAD and GET say no more: an object's time must not change with the question.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return 0.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return float((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 1)
 
 
 def _int(text: str, what: str) -> int:

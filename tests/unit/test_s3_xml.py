@@ -37,7 +37,7 @@ def test_listing_row() -> None:
                 "a+b c%/€",
                 12,
                 "abc-2",
-                1767323045.678,
+                1767323045.0,
                 Owner("alice", "Alice"),
                 {"uid": "1001", "empty": ""},
                 "text/plain",
