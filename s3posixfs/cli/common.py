@@ -196,4 +196,4 @@ def _status_of(command: Callable[[], object]) -> int:
             f"internal error ({type(error).__name__});"
             f" set {DEBUG_VARIABLE}=1 to see where, and please report it"
         )
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import PosixOwner
@@ -219,7 +219,7 @@ def _owner(
 
 
 def _posix_id(index: int, name: str, value: object, places: _Places) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_POSIX_ID:
+    if not _is_posix_id(value):
         raise places.error(
             index, name, f"{name} is neither a number from 0 to {MAX_POSIX_ID} nor a name"
         )
@@ -274,10 +274,8 @@ def identities_from_json(data: str | bytes | Mapping[str, object]) -> IdentityMa
         if not (
             isinstance(name, str)
             and name
-            and isinstance(uid, int)
-            and isinstance(gid, int)
-            and 0 <= uid <= MAX_POSIX_ID
-            and 0 <= gid <= MAX_POSIX_ID
+            and _is_posix_id(uid)
+            and _is_posix_id(gid)
             and isinstance(access_keys, list)
             and all(isinstance(key, str) for key in access_keys)
         ):
@@ -294,3 +292,8 @@ def identities_from_json(data: str | bytes | Mapping[str, object]) -> IdentityMa
             )
         )
     return IdentityMap(tuple(identities))
+
+
+def _is_posix_id(value: object) -> TypeGuard[int]:
+    # bool is an int to Python, but no number in JSON or TOML.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_POSIX_ID

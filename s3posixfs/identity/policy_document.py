@@ -75,7 +75,7 @@ class PolicyDocument:
 
     compact: str
     version: str
-    statements: tuple[Statement, ...] = field(repr=False)
+    statements: tuple[Statement, ...] = field(repr=False, compare=False)
     denials: tuple[Statement, ...] = field(repr=False, compare=False)
     allowances: tuple[Statement, ...] = field(repr=False, compare=False)
 

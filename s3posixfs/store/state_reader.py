@@ -36,8 +36,9 @@ def _user(row: Row) -> UserRecord:
 class StateReader:
     """Lookups; safe to call from any thread. Unknown names give ``None`` where it says so."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    def __init__(self, database: Database, sealer: Sealer, *, cached: int = _CACHED) -> None:
         self._database = database
+        self._cached = cached  # entries of each kind
         self._sealer = sealer
         self._version = -1
         self._users: dict[str, UserRecord] = {}
@@ -82,7 +83,7 @@ class StateReader:
                 if not rows:
                     return None
                 record = rows[0]
-                if len(self._keys) >= _CACHED:
+                if len(self._keys) >= self._cached:
                     self._keys.clear()
                 self._keys[access_key] = record
             return record
@@ -100,7 +101,7 @@ class StateReader:
                 record = self._read_session(access_key)
                 if record is None:
                     return None
-                if len(self._sessions) >= _CACHED:
+                if len(self._sessions) >= self._cached:
                     self._sessions.clear()
                 self._sessions[access_key] = record
             return record
@@ -122,7 +123,7 @@ class StateReader:
             if rows:
                 name, text = rows[0]
                 found = (name, PREDEFINED[name] if text is None else self._compile(text))
-            if len(self._attached) >= _CACHED:
+            if len(self._attached) >= self._cached:
                 self._attached.clear()
             self._attached[user] = found
             return found
@@ -147,7 +148,7 @@ class StateReader:
                 if not rows:
                     return None
                 record = _user(rows[0])
-                if len(self._users) >= _CACHED:
+                if len(self._users) >= self._cached:
                     self._users.clear()
                 self._users[name] = record
             return record
@@ -164,7 +165,7 @@ class StateReader:
                 "SELECT name FROM users WHERE uid = ? ORDER BY created, rowid LIMIT 1", (uid,)
             )
             name: str | None = rows[0][0] if rows else None
-            if len(self._names_by_uid) >= _CACHED:
+            if len(self._names_by_uid) >= self._cached:
                 self._names_by_uid.clear()
             self._names_by_uid[uid] = name
             return name
