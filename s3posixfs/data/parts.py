@@ -24,7 +24,7 @@ class UploadSettings:
 
     put_limit: int = 16 * MIB
     part_size: int = 16 * MIB
-    copy_size: int = 1024 * MIB
+    copy_size: int = 256 * MIB
     min_part: int = MIN_PART_BYTES
     max_parts: int = MAX_PARTS
     parallel: int = 4

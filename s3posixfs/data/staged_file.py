@@ -38,6 +38,7 @@ from s3posixfs.data.reader import ObjectReader, Readers
 from s3posixfs.data.upload import Target, upload
 from s3posixfs.data.version import ObjectVersion
 
+_REPLACED = frozenset({"NoSuchKey", "PreconditionFailed"})
 FETCH_BYTES = 4 * MIB  # how much of the base is brought to disk at a time
 
 
@@ -110,8 +111,9 @@ class StagedFile:
                 return b""
             try:
                 data = await self._read_layers(offset, end)
-            except (S3Error, trio.ClosedResourceError):
-                if self._gate.locked():  # perhaps this file's own upload replaced the base
+            except (S3Error, trio.ClosedResourceError) as error:
+                replaced = isinstance(error, S3Error) and error.code in _REPLACED
+                if replaced and self._gate.locked():  # perhaps by this file's own upload
                     async with self._gate:
                         pass
                 if self._layout == layout:

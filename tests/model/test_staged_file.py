@@ -8,6 +8,7 @@ copies, and both kinds of budget running out.
 from __future__ import annotations
 
 import errno
+import random
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -298,6 +299,99 @@ class StagedFileMachine(RuleBasedStateMachine):
             assert not list((Path(self.directory.name) / "staged").iterdir())
             self.area.close()
         self.directory.cleanup()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_everything_at_once(tmp_path: Path, seed: int) -> None:
+    """One writer, four readers and an uploader with a store that fails: every byte that is read
+    is one the file had while the read ran, and what is uploaded is the file at one moment."""
+    rng = random.Random(seed)
+    memory_store = MemoryStore("bucket", min_part_bytes=MIN_PART)
+    store = FaultyStore(memory_store)
+    first = rng.randbytes(rng.choice([0, 80, 300, 900]))
+    states = [first]  # every content so far; the last one may still be on its way
+    reached = 0  # the index of the content that is certainly there
+    over = False
+
+    async def writes(file: StagedFile) -> None:
+        nonlocal reached, over
+        for _ in range(120):
+            model = bytearray(states[-1])
+            offset = rng.randrange(1000)
+            if rng.random() < 0.25:
+                del model[offset:]
+                model.extend(bytes(offset - len(model)))
+                states.append(bytes(model))
+                await file.truncate(offset)
+            else:
+                data = rng.randbytes(rng.randrange(1, 200))
+                model.extend(bytes(max(0, offset + len(data) - len(model))))
+                model[offset : offset + len(data)] = data
+                states.append(bytes(model))
+                await file.write(offset, data)
+            reached = len(states) - 1
+            await trio.lowlevel.checkpoint()
+        over = True
+
+    async def reads(file: StagedFile) -> None:
+        while not over:
+            before = reached
+            offset, length = rng.randrange(1000), rng.randrange(1, 400)
+            found = bytes(await file.read(offset, length))
+            possible = [state[offset : offset + length] for state in states[before:]]
+            assert len(found) in {len(state) for state in possible}
+            for index, byte in enumerate(found):
+                assert byte in {s[index] for s in possible if index < len(s)}, (offset, index)
+            await trio.lowlevel.checkpoint()
+
+    async def uploads(file: StagedFile) -> None:
+        while not over or file.dirty:
+            operation = rng.choice(["put", "upload_part", "copy_part", "complete_multipart"])
+            if not over and rng.random() < 0.3:
+                store.fail(operation, S3Error("SlowDown", status=503), after_effect=False)
+            version = file.version
+            try:
+                await file.upload(
+                    store,
+                    "bucket",
+                    "key",
+                    metadata=None,
+                    if_match=None if version is None else version.etag,
+                )
+            except S3Error as error:
+                if error.code != "SlowDown":
+                    raise
+            else:
+                assert memory_store.data("bucket", "key") == states[reached]
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        readers = Readers(
+            cache=BlockCache(500), budget=MemoryBudget(300), nursery=nursery, settings=READS
+        )
+        area = StagingArea(
+            tmp_path / "cache",
+            memory_limit=rng.choice([0, 2000]),
+            disk_limit=None,
+            clock=SystemClock(),
+            readers=readers,
+            settings=StagingSettings(memory_file=96, batch=1500, upload=UPLOADS),
+        )
+        stat = memory_store.put_now("bucket", "key", first)
+        base = readers.open(store, ObjectVersion("bucket", "key", stat.etag, len(first)))
+        file = area.create(base)
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(writes, file)
+            tasks.start_soon(uploads, file)
+            for _ in range(4):
+                tasks.start_soon(reads, file)
+        assert bytes(await file.read(0, 5000)) == states[-1]
+        assert memory_store.data("bucket", "key") == states[-1]
+        assert memory_store.state.uploads == {}
+        await file.aclose()
+        await base.aclose()
+        area.close()
+        assert (area.memory_used, area.disk_used) == (0, 0)
 
 
 class LittleMemoryMachine(StagedFileMachine):

@@ -77,8 +77,9 @@ def test_parts_cover_the_file_within_the_rules(size: int, cuts: list[int]) -> No
 def test_a_changed_byte_costs_one_small_part() -> None:
     size, settings = 1024 * MIB, UploadSettings()
     parts = plan_parts(size, [(0, 500 * MIB), (500 * MIB + 1, size)], settings)
-    assert [part.copied for part in parts] == [True, False, True]
-    assert parts[1].length == MIN_PART_BYTES
+    uploaded = [part.length for part in parts if not part.copied]
+    assert uploaded == [MIN_PART_BYTES]
+    assert len(parts) <= 6
 
 
 @pytest.mark.parametrize("changed", [True, False])
