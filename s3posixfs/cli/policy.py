@@ -216,6 +216,9 @@ def explain(
         record = opened.user(user)
         identity = opened.policies_for(record)
     request = AccessRequest(known, _arn(resource), _context(record, conditions), record.arn)
+    if record.is_admin:
+        # As the store does it: who may do everything can also mend a bucket's policy.
+        bucket = None
     decision = decide(request, identity=identity, session=session, bucket=bucket)
     shown: dict[str, object] = {
         "decision": "allowed" if decision.allowed else "denied",

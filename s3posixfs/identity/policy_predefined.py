@@ -33,7 +33,7 @@ PREDEFINED: Mapping[str, PolicyDocument] = MappingProxyType(
     }
 )
 
-# What the role admin may do, as a policy so that one evaluation serves all: everything that
-# no bucket policy and no session policy takes away. It can be attached to nobody.
+# What the role admin may do, as a policy, so that one evaluation serves all: everything that a
+# session's own policy does not take away. It can be attached to nobody.
 ADMINISTRATOR_NAME = "role admin"
 ADMINISTRATOR: PolicyDocument = _allow("administrator", "*", "*")

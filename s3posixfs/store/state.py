@@ -36,6 +36,7 @@ from s3posixfs.store.state_secrets import (
     new_secret_key,
     new_session_token,
     read_master_key,
+    sync_directory,
     write_private_file,
 )
 
@@ -406,3 +407,5 @@ def _create(path: Path, clock: Clock, random: RandomBytes) -> None:
             )
 
         state_database.create(path, fill)
+        sync_directory(path)
+        sync_directory(path.parent)

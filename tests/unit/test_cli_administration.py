@@ -335,6 +335,8 @@ class TestExplain:
             "session policy does not allow"
         )
         assert self.explain(alice, *put, "--bucket-policy", str(bucket))[2] == "Shut"
+        admin = self.explain(alice, "admin", *put[1:], "--bucket-policy", str(bucket))
+        assert admin[0] == "allowed"
 
     def test_administrators_and_the_disabled(self, alice: Program) -> None:
         shown = alice("policy", "explain", "admin", "s3:DeleteBucket", "b", "--json").json
