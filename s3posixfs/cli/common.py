@@ -62,7 +62,7 @@ def state_option(command: _Command) -> _Command:
     """``--state DIR``, given to the function as ``state: Path``."""
     return click.option(
         "--state",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         metavar="DIR",
         callback=_chosen_state_dir,
         help=_STATE_HELP,
@@ -73,7 +73,7 @@ def group_state_option(command: _Command) -> _Command:
     """``--state DIR`` before the verb as well: ``s3posixfs user --state DIR list``."""
     return click.option(
         "--state",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         metavar="DIR",
         callback=_remember_state_dir,
         expose_value=False,
