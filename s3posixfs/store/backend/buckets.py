@@ -7,6 +7,7 @@ import os
 import re
 import stat as stat_module
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
@@ -200,23 +201,47 @@ class Buckets:
         self._visit(fd, remove=False)
         self._visit(fd, remove=True)
 
-    def _visit(self, fd: int, *, remove: bool) -> None:
-        with os.scandir(fd) as entries:
-            found = []
+    def _visit(self, bucket_fd: int, *, remove: bool) -> None:
+        path = [_Visited(os.dup(bucket_fd), "")]
+        try:
+            path[0].look()
+            while path:
+                here = path[-1]
+                if here.left:
+                    name = here.left.pop()
+                    path.append(_Visited(os.open(name, DIRECTORY_FLAGS, dir_fd=here.fd), name))
+                    if self._lookup.is_marker(path[-1].fd):
+                        raise _not_empty()
+                    path[-1].look()
+                    continue
+                os.close(here.fd)
+                path.pop()
+                if remove and path:
+                    os.rmdir(here.name, dir_fd=path[-1].fd)
+        finally:
+            for visited in path:
+                os.close(visited.fd)
+
+
+@dataclass(slots=True)
+class _Visited:
+    """An open directory that holds only directories, and those still to be visited."""
+
+    fd: int
+    name: str
+    left: list[str] = field(default_factory=list)
+
+    def look(self) -> None:
+        """Find the directories in it; ENOTEMPTY where it holds anything else."""
+        with os.scandir(self.fd) as entries:
             for entry in entries:
                 if not entry.is_dir(follow_symlinks=False):
-                    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-                found.append(entry.name)
-        for name in found:
-            inner = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
-            try:
-                if self._lookup.is_marker(inner):
-                    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-                self._visit(inner, remove=remove)
-            finally:
-                os.close(inner)
-            if remove:
-                os.rmdir(name, dir_fd=fd)
+                    raise _not_empty()
+                self.left.append(entry.name)
+
+
+def _not_empty() -> OSError:
+    return OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
 def _checked(kind: str) -> str:

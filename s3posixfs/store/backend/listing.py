@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass
 
 from s3posixfs.core.types import MAX_KEY_BYTES
@@ -145,27 +146,50 @@ class _Walk:
         self._frames.append(_Frame(fd, prefix, names, 0, marker=bool(prefix)))
 
     def _holds_any(self, parent: int, names: tuple[bytes, ...], length: int) -> bool:
-        """Whether a directory is an object or holds one, at any depth."""
-        if length > MAX_KEY_BYTES:
-            return False
+        """Whether a directory is an object or holds one, at any depth that a key can have."""
         try:
             fd = open_directory(parent, names)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
+        # Open directories with the folders in them that are still to be looked into.
+        path: list[tuple[int, list[bytes], int]] = [(fd, [], length)]
         try:
-            if self._lookup.is_marker(fd):
-                return True
-            folders: list[bytes] = []
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    name = os.fsencode(entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(name)
-                    elif entry.is_file(follow_symlinks=False) and _may_be_object(name):
-                        return True
-            return any(self._holds_any(fd, (name,), length + len(name) + 1) for name in folders)
+            folders = self._folders_in(fd)
+            while folders is not None:
+                path[-1][1].extend(folders)
+                folders = []
+                fd, left, length = path[-1]
+                if not left:
+                    os.close(fd)
+                    path.pop()
+                    if not path:
+                        return False
+                    continue
+                name = left.pop()
+                if length + len(name) + 1 > MAX_KEY_BYTES:
+                    continue
+                with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                    inner = open_directory(fd, (name,))
+                    path.append((inner, [], length + len(name) + 1))
+                    folders = self._folders_in(inner)
+            return True
         finally:
-            os.close(fd)
+            for fd, _, _ in path:
+                os.close(fd)
+
+    def _folders_in(self, fd: int) -> list[bytes] | None:
+        """The directories in an open one; None as soon as there is an object."""
+        if self._lookup.is_marker(fd):
+            return None
+        folders: list[bytes] = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                elif entry.is_file(follow_symlinks=False) and _may_be_object(name):
+                    return None
+        return folders
 
 
 def _may_be_object(name: bytes) -> bool:

@@ -19,7 +19,7 @@ from s3posixfs.store.backend.facts import (
     nanoseconds,
     object_record,
 )
-from s3posixfs.store.backend.folders import Folders, retrying
+from s3posixfs.store.backend.folders import Folders, Result, retrying
 from s3posixfs.store.backend.locks import KeyLocks
 from s3posixfs.store.backend.lookup import Found, Lookup, check
 from s3posixfs.store.backend.names import KeyPath, Step
@@ -59,11 +59,23 @@ class Objects:
         now = nanoseconds(self._clock.time())
         folder = path.folder
         if folder is not None and size == 0:
-            return retrying(lambda: self._place_marker(bucket, path, folder, facts, condition, now))
+            return self._in_bucket(
+                bucket,
+                path,
+                lambda bucket_fd: self._place_marker(
+                    bucket, bucket_fd, path, folder, facts, condition, now
+                ),
+            )
         stored = self._placing.dress(fd, size, facts, now, upload_id)
         try:
             os.fsync(fd)
-            retrying(lambda: self._place_file(bucket, path, name, facts.owner, condition))
+            self._in_bucket(
+                bucket,
+                path,
+                lambda bucket_fd: self._place_file(
+                    bucket, bucket_fd, path, name, facts.owner, condition
+                ),
+            )
         except BaseException:
             if self._scratch.holds(name):
                 self._lookup.facts.forget(self._lookup.facts.sidecar_of(fd))
@@ -132,63 +144,89 @@ class Objects:
         A marker object has no file of its own: its facts move to another directory, and a crash
         in the middle leaves both. S3Error NoSuchKey (404), PreconditionFailed (412).
         """
-        bucket_fd = self._lookup.open_bucket(bucket)
-        try:
-            record = retrying(
-                lambda: self._rename(bucket, bucket_fd, source, target, source_condition, condition)
-            )
-            self._folders.prune(bucket, bucket_fd, source)
-        finally:
-            os.close(bucket_fd)
-        return record
+        return self._in_bucket(
+            bucket,
+            target,
+            lambda bucket_fd: self._rename(
+                bucket, bucket_fd, source, target, source_condition, condition
+            ),
+            emptied=source,
+        )
 
     # --- below ---------------------------------------------------------------------------
 
-    def _place_file(
-        self, bucket: str, path: KeyPath, name: str, owner: PosixOwner, condition: Condition
-    ) -> None:
-        bucket_fd = self._lookup.open_bucket(bucket)
-        try:
-            parent = self._folders.make_parents(bucket, bucket_fd, path.plain.steps, owner)
+    def _in_bucket(
+        self,
+        bucket: str,
+        path: KeyPath,
+        attempt: Callable[[int], Result],
+        emptied: KeyPath | None = None,
+    ) -> Result:
+        """Run ``attempt(open bucket)`` until the tree holds still for it.
+
+        Directories made for ``path`` in vain are removed, and those that ``emptied`` left.
+        """
+
+        def once() -> Result:
+            bucket_fd = self._lookup.open_bucket(bucket)
             try:
-                with self._locks.hold(bucket, path.raw):
-                    present = self._lookup.find(bucket_fd, path)
-                    try:
-                        check(condition, present, path.key)
-                        self._placing.name(
-                            bucket_fd, path, self._scratch.fd, name, parent, owner, present
-                        )
-                    finally:
-                        if present is not None:
-                            present.close()
-                os.fsync(parent)
+                result = attempt(bucket_fd)
+            except BaseException:
+                self._folders.prune(bucket, bucket_fd, path)
+                raise
+            else:
+                if emptied is not None:
+                    self._folders.prune(bucket, bucket_fd, emptied)
+                return result
             finally:
-                os.close(parent)
+                os.close(bucket_fd)
+
+        return retrying(once)
+
+    def _place_file(
+        self,
+        bucket: str,
+        bucket_fd: int,
+        path: KeyPath,
+        name: str,
+        owner: PosixOwner,
+        condition: Condition,
+    ) -> None:
+        parent = self._folders.make_parents(bucket, bucket_fd, path.plain.steps, owner)
+        try:
+            with self._locks.hold(bucket, path.raw):
+                present = self._lookup.find(bucket_fd, path)
+                try:
+                    check(condition, present, path.key)
+                    self._placing.name(
+                        bucket_fd, path, self._scratch.fd, name, parent, owner, present
+                    )
+                finally:
+                    if present is not None:
+                        present.close()
+            os.fsync(parent)
         finally:
-            os.close(bucket_fd)
+            os.close(parent)
 
     def _place_marker(
         self,
         bucket: str,
+        bucket_fd: int,
         path: KeyPath,
         folder: Sequence[Step],
         facts: ObjectFacts,
         condition: Condition,
         now: int,
     ) -> ObjectRecord:
-        bucket_fd = self._lookup.open_bucket(bucket)
-        try:
-            os.close(self._folders.make_parents(bucket, bucket_fd, folder, facts.owner))
-            with self._locks.hold(bucket, path.raw):
-                present = self._lookup.find(bucket_fd, path)
-                try:
-                    check(condition, present, path.key)
-                    return self._placing.mark(bucket_fd, path, folder, facts, now, present)
-                finally:
-                    if present is not None:
-                        present.close()
-        finally:
-            os.close(bucket_fd)
+        os.close(self._folders.make_parents(bucket, bucket_fd, folder, facts.owner))
+        with self._locks.hold(bucket, path.raw):
+            present = self._lookup.find(bucket_fd, path)
+            try:
+                check(condition, present, path.key)
+                return self._placing.mark(bucket_fd, path, folder, facts, now, present)
+            finally:
+                if present is not None:
+                    present.close()
 
     def _rewrite_facts(
         self, path: KeyPath, found: Found, facts: ObjectFacts, touch: bool
