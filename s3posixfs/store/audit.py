@@ -55,7 +55,7 @@ class AuditLog:
             "request_id": request.id,
             "peer": request.peer,
             "user": caller.name if caller is not None else None,
-            "access_key": caller.access_key if caller is not None else None,
+            "access_key": audit.access_key,
             "operation": audit.operation,
             "action": audit.action,
             "bucket": request.bucket,

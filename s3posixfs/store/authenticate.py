@@ -27,9 +27,10 @@ from s3posixfs.sigv4.verifying import (
 from s3posixfs.store.request import Request
 from s3posixfs.store.state import SessionRecord, State, UserRecord
 
-# AWS's canonical ID of everybody who did not sign. https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html
+# AWS's canonical ID of everybody who did not sign ("Access control list overview").
 ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
 ANONYMOUS_OWNER = PosixOwner(65534, 65534)
+_MOST_KEY_CHARACTERS = 128
 # Verifying against it takes as long as against a real one, and never succeeds for the caller.
 _UNKNOWN_SECRET = "0" * 40
 
@@ -88,6 +89,7 @@ def authenticate(
     signed = parse(incoming)
     if signed is None:
         return Caller(payload_of_anonymous(incoming))
+    request.audit.access_key = signed.access_key[:_MOST_KEY_CHARACTERS]
     now = clock.time()
     check_scope(signed, region, service)
     check_time(signed, now)

@@ -20,7 +20,7 @@ from s3posixfs.sigv4.chunked import ChunkDecoder
 from s3posixfs.store.errors import DetailedError, invalid_argument, invalid_request
 from s3posixfs.store.request import Request
 
-_DEFAULT_ALGORITHM = "crc64nvme"
+DEFAULT_ALGORITHM = "crc64nvme"
 _MAX_TRAILERS = 16
 
 
@@ -29,7 +29,8 @@ class Claims:
     """What the head says of the body. ``size`` is the payload's bytes, ``None`` if not said.
 
     ``algorithm`` is the checksum to compute; ``checksum`` its value (base64) where the head
-    has it, while ``in_trailer`` says that the value comes after the body.
+    has it, while ``in_trailer`` says that the value comes after the body. ``further`` is an
+    algorithm to compute besides.
     """
 
     size: int | None
@@ -39,6 +40,7 @@ class Claims:
     checksum: str | None
     in_trailer: bool
     trailer_names: tuple[str, ...] = ()
+    further: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class Proven:
     checksums: dict[str, str] = field(default_factory=dict)
 
 
-def claims_of(request: Request, *, default_algorithm: str | None = None) -> Claims:
+def claims_of(
+    request: Request, *, default_algorithm: str | None = None, further: str | None = None
+) -> Claims:
     """Read the claims; S3Error where they are missing, malformed or contradict each other."""
     headers = request.headers
     payload = request.who.payload
@@ -80,10 +84,13 @@ def claims_of(request: Request, *, default_algorithm: str | None = None) -> Clai
         size=size,
         sha256=payload.sha256,
         md5=_content_md5(headers.get("content-md5")),
-        algorithm=algorithm or default_algorithm or _DEFAULT_ALGORITHM,
+        algorithm=algorithm or default_algorithm or DEFAULT_ALGORITHM,
         checksum=value,
         in_trailer=in_trailer,
         trailer_names=trailers,
+        further=further
+        if further != (algorithm or default_algorithm or DEFAULT_ALGORITHM)
+        else None,
     )
 
 
@@ -154,7 +161,7 @@ def too_large(size: int) -> S3Error:
 class Verifier:
     """Takes a body's bytes as they come and says at the end whether it is what was claimed."""
 
-    __slots__ = ("_checksum", "_claims", "_decoder", "_md5", "_sha256", "_size")
+    __slots__ = ("_checksum", "_claims", "_decoder", "_further", "_md5", "_sha256", "_size")
 
     def __init__(self, request: Request, claims: Claims) -> None:
         caller = request.who
@@ -162,6 +169,7 @@ class Verifier:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._sha256 = hashlib.sha256() if claims.sha256 is not None else None
         self._checksum = checksums.create(claims.algorithm)
+        self._further = checksums.create(claims.further) if claims.further is not None else None
         self._size = 0
         self._decoder: ChunkDecoder | None = None
         if caller.payload.chunked:
@@ -190,6 +198,8 @@ class Verifier:
             if self._sha256 is not None:
                 self._sha256.update(piece)
             self._checksum.update(piece)
+            if self._further is not None:
+                self._further.update(piece)
 
     def finish(self) -> Proven:
         """The facts of the body; S3Error when any claim is wrong. Nothing is published before."""
@@ -232,7 +242,10 @@ class Verifier:
                 "checksum.",
                 status=400,
             )
-        return Proven(self._size, self._md5.hexdigest(), {claims.algorithm: computed})
+        found = {claims.algorithm: computed}
+        if self._further is not None:
+            found[self._further.algorithm] = self._further.b64()
+        return Proven(self._size, self._md5.hexdigest(), found)
 
 
 def check_sha256(claimed: str, computed: str) -> None:

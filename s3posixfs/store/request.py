@@ -25,6 +25,7 @@ class AuditTrail:
     """What the audit log will say of a request, filled in as it becomes known."""
 
     operation: str = ""
+    access_key: str | None = None  # as claimed: proven only where there is a user
     action: str = ""
     decision: str = ""
     sid: str | None = None

@@ -21,6 +21,7 @@ from s3posixfs.store.handlers.listing import Encode, encoding_of, owner_element
 from s3posixfs.store.handlers.objects import new_facts
 from s3posixfs.store.headers import check_write_headers, unquoted, whole_number, write_condition
 from s3posixfs.store.payload import (
+    DEFAULT_ALGORITHM,
     Proven,
     check_checksum_value,
     claims_of,
@@ -33,7 +34,6 @@ from s3posixfs.store.service import Service
 
 MAX_COMPLETE_BYTES = 4 * 1024 * 1024
 _MAX_PAGE = 1000
-_DEFAULT_ALGORITHM = "crc64nvme"
 _FULL_ONLY = frozenset({"crc64nvme"})
 _COMPOSITE_ONLY = frozenset({"sha1", "sha256"})
 
@@ -91,8 +91,10 @@ async def upload_part(service: Service, request: Request) -> Response:
     check_write_headers(request)
     number = _part_number(request)
     upload = await service.run(_upload, service, request)
-    claims = claims_of(request, default_algorithm=upload.checksum_algorithm)
     wanted = upload.checksum_algorithm
+    # Where the upload names no algorithm, the whole gets the default one, whatever parts bring.
+    further = DEFAULT_ALGORITHM if wanted is None else None
+    claims = claims_of(request, default_algorithm=wanted, further=further)
     if wanted is not None and claims.algorithm != wanted:
         raise invalid_request(
             f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum "
@@ -107,7 +109,7 @@ async def upload_part(service: Service, request: Request) -> Response:
     )
     part = await service.ingestor.receive(request, claims, begin, commit)
     headers = [("ETag", f'"{part.etag}"')]
-    headers += [(checksums.HEADER_NAMES[name], value) for name, value in part.checksums.items()]
+    headers.append((checksums.HEADER_NAMES[claims.algorithm], part.checksums[claims.algorithm]))
     return Response(200, headers)
 
 
@@ -121,7 +123,7 @@ def upload_part_copy(service: Service, request: Request) -> Response:
         start, length = _copy_range(request, source.record.size)
         if length > MAX_PART_BYTES:
             raise too_large(length)
-        algorithm = upload.checksum_algorithm or _DEFAULT_ALGORITHM
+        algorithm = upload.checksum_algorithm or DEFAULT_ALGORITHM
         with service.backend.begin_part(
             request.bucket, request.key, upload.upload_id, number
         ) as pending:
@@ -321,7 +323,7 @@ def _whole_checksum(
     service: Service, request: Request, upload: UploadRecord, wanted: Sequence[CompletedPart]
 ) -> tuple[dict[str, str], str | None]:
     """The checksum of the whole from those of its parts, compared with what the client says."""
-    algorithm = upload.checksum_algorithm or _DEFAULT_ALGORITHM
+    algorithm = upload.checksum_algorithm or DEFAULT_ALGORITHM
     kind = upload.checksum_type or checksums.DEFAULT_TYPE[algorithm]
     stored = {
         part.number: part
@@ -334,12 +336,9 @@ def _whole_checksum(
         found = stored.get(part.number)
         value = found.checksums.get(algorithm) if found is not None else None
         if found is None or value is None:
-            digests = []
-            break
+            _refuse_claim(request, algorithm)
+            return {}, None  # a part that is not there is for the backend to refuse
         digests.append((checksums.decode(algorithm, value), found.size))
-    if not digests:
-        _refuse_claim(request, algorithm)
-        return {}, None
     size = sum(length for _, length in digests)
     if kind == checksums.COMPOSITE:
         whole = checksums.composite(algorithm, [digest for digest, _ in digests])
