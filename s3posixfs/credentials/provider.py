@@ -109,7 +109,9 @@ class _Fetching:
             else:
                 self._use_until = fetched.expires_at - margin_of(fetched.expires_at - now)
                 if self._use_until <= now:
-                    raise CredentialsError(self._identity, "the credentials given have expired")
+                    raise CredentialsError(
+                        self._identity, "what was given has expired, by this host's clock"
+                    )
             if fetched == current and current is not None:
                 return current  # the same pair as before: keep its signer
             self._current = fetched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from s3posixfs.sigv4.encoding import uri_encode
 
 # Complete and Copy answer only when the store has moved all bytes.
 LONG_TIMEOUT = 300.0
+
+# A header's name (RFC 9110 §5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Headers = list[tuple[str, str]]
 
@@ -44,11 +48,23 @@ def query_of(parameters: Mapping[str, str]) -> str:
 def metadata_headers(
     metadata: Mapping[str, str] | None, content_type: str | None
 ) -> list[tuple[str, str]]:
-    """The headers that carry user metadata and the content type."""
+    """The headers that carry user metadata and the content type.
+
+    Raises S3Error (InvalidArgument) for a name that no header can have.
+    """
+    for name in metadata or ():
+        if _TOKEN.fullmatch(name) is None:
+            raise S3Error("InvalidArgument", f"metadata name {name!r}", status=400)
     headers = [(META + name.lower(), value) for name, value in (metadata or {}).items()]
     if content_type is not None:
         headers.append(("content-type", content_type))
     return headers
+
+
+def require_key(bucket: str, key: str) -> None:
+    """Raise S3Error (InvalidArgument) for an empty name: its path would be the bucket's own."""
+    if not bucket or not key:
+        raise S3Error("InvalidArgument", "an object needs a bucket and a key", status=400)
 
 
 class Binding:
@@ -99,13 +115,16 @@ class Binding:
         self,
         method: str,
         bucket: str,
-        key: str = "",
+        key: str | None = None,
         query: str = "",
         headers: Sequence[tuple[str, str]] = (),
         body: Body = b"",
         timeout: float = 30.0,
     ) -> Answer:
-        request = S3Request(method, bucket, key, query, tuple(headers), body, timeout=timeout)
+        """A request about an object, or with ``key`` None about a bucket or the buckets."""
+        if key is not None:
+            require_key(bucket, key)
+        request = S3Request(method, bucket, key or "", query, tuple(headers), body, timeout=timeout)
         return await self.client.transport.send(request, self.acting)
 
     async def head(self, bucket: str, key: str) -> ObjectStat:

@@ -14,6 +14,7 @@ from typing import NoReturn
 import httptools
 import trio
 
+from s3posixfs.core.errors import S3Error
 from s3posixfs.s3.body import Pieces
 from s3posixfs.s3.errors import ConnectionFailed
 from s3posixfs.s3.http import MAX_HEAD_BYTES, HeadParser, Response
@@ -30,11 +31,14 @@ def receive_buffer(length: int) -> memoryview:
 
     Large ones are huge pages of their own: faulting in and clearing 8 MiB of small ones costs
     as much as receiving into them (measured: 3.8 ms against 1.6), and the pages go back to the
-    system as soon as nobody looks at them.
+    system as soon as nobody looks at them. Raises S3Error (EntityTooLarge).
     """
     if length < HUGE_BYTES:
         return memoryview(bytearray(length))
-    pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError):
+        raise S3Error("EntityTooLarge", f"no memory for {length} bytes") from None
     with contextlib.suppress(OSError):  # a kernel without huge pages
         pages.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(pages)

@@ -9,7 +9,14 @@ from s3posixfs.core.objectstore import Body
 from s3posixfs.core.types import MAX_OBJECT_BYTES, BucketStat, ListPage, ObjectStat, PutResult
 from s3posixfs.s3 import settle, xml
 from s3posixfs.s3.answers import stat_of
-from s3posixfs.s3.binding import LONG_TIMEOUT, Headers, metadata_headers, query_of, require
+from s3posixfs.s3.binding import (
+    LONG_TIMEOUT,
+    Headers,
+    metadata_headers,
+    query_of,
+    require,
+    require_key,
+)
 from s3posixfs.s3.body import length_of, md5_hex
 from s3posixfs.s3.copying import carried_headers, copy_by_parts, copy_source
 from s3posixfs.s3.http import Response
@@ -96,6 +103,7 @@ class S3ObjectStore(MultipartOperations):
         length: int | None = None,
         if_match: str | None = None,
     ) -> tuple[ObjectStat, memoryview]:
+        require_key(bucket, key)
         if length == 0:
             stat = await self.head(bucket, key)
             require(stat, if_match, bucket)

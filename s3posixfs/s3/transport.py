@@ -21,7 +21,7 @@ from s3posixfs.s3.errors import ConnectionFailed, Refused
 from s3posixfs.s3.http import Response, request_head
 from s3posixfs.s3.pool import ConnectionPool
 from s3posixfs.s3.retry import RetryBudget, RetryPolicy, is_transient
-from s3posixfs.s3.xml import MAX_XML_BYTES
+from s3posixfs.s3.xml import MAX_XML_BYTES, parse_error
 from s3posixfs.sigv4.constants import EMPTY_SHA256
 from s3posixfs.sigv4.signing import Signer
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SKEW_SECONDS = 600.0
 MAX_STALE = 3
+MAX_ERROR_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,19 @@ class Transport:
         return self._clock.time()
 
 
+def _is_late_error(request: S3Request, response: Response) -> bool:
+    """Whether a 200 is an error after all.
+
+    Copy and Complete send their head before they are done, and then what came of it.
+    """
+    return (
+        response.status == 200
+        and request.method in ("PUT", "POST")
+        and 0 < len(response.body) < MAX_ERROR_BYTES
+        and bool(parse_error(response.body))
+    )
+
+
 class _Sending:
     """The attempts of one request."""
 
@@ -209,13 +223,16 @@ class _Sending:
             error: S3Error
             try:
                 response = await transport.attempt(request, self._acting, credentials, payload_hash)
-                if response.status < 300 or response.status in request.accepts:
+                fine = response.status < 300 or response.status in request.accepts
+                if fine and not _is_late_error(request, response):
                     transport.succeed(failures)
                     return Answer(response, self._repeated)
                 error = refusal(request.method, request.bucket, request.key, response)
                 error.repeated = self._repeated
                 if await self._mended(error, credentials):
                     continue
+                if response.status != 503 and is_transient(error):
+                    self._repeated = True  # it may have been done before the store stumbled
             except ConnectionFailed as failure:
                 error = failure
                 if not failure.unsent:

@@ -37,7 +37,8 @@ def parse(data: bytes | memoryview) -> Any:
         remove_comments=True,
         remove_pis=True,
     )
-    text = bytes(data)
+    # White space may come first: a store sends it while it is still at work.
+    text = bytes(data).lstrip()
     # Before the parser sees it; after, for encodings in which this does not find it.
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise S3Error("InvalidResponse", "the store's XML has a document type")

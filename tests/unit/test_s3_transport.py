@@ -316,6 +316,76 @@ async def test_line_breaks_never_reach_a_header(bench: Bench, value: str) -> Non
     assert server.seen == []
 
 
+async def test_error_within_a_200_is_retried_when_it_is_transient(bench: Bench) -> None:
+    done = b"   \n<CopyObjectResult><ETag>&quot;e&quot;</ETag></CopyObjectResult>"
+    server, store = await bench.started(error(200, "InternalError"), reply(200, done))
+    assert (await store.copy("b", "k", "b", "k2")).etag == "e"
+    assert len(server.seen) == 2
+
+
+async def test_error_within_a_200_is_an_error(bench: Bench) -> None:
+    server, store = await bench.started(error(200, "AccessDenied"), reply(200))
+    with pytest.raises(S3Error, match="AccessDenied"):
+        await store.copy("b", "k", "b", "k2")
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(("bucket", "key"), [("b", ""), ("", "k"), ("", "")])
+async def test_empty_names_never_become_a_request_about_the_bucket(
+    bench: Bench, bucket: str, key: str
+) -> None:
+    server, store = await bench.started()
+    for operation in (store.delete, store.head, store.get, store.create_multipart):
+        with pytest.raises(S3Error, match="InvalidArgument"):
+            await operation(bucket, key)
+    with pytest.raises(S3Error, match="InvalidArgument"):
+        await store.put(bucket, key, b"")
+    assert server.seen == []
+
+
+async def test_metadata_name_that_is_no_token_is_refused(bench: Bench) -> None:
+    server, store = await bench.started()
+    with pytest.raises(S3Error, match="InvalidArgument"):
+        await store.put("b", "k", b"", metadata={"x: y\r\nauthorization": "z"})
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("checkpoint", range(12))
+async def test_cancelled_at_any_checkpoint_the_client_goes_on(
+    bench: Bench, checkpoint: int
+) -> None:
+    """Cancels a PUT and a GET at their n-th checkpoint; what follows must be answered right."""
+    server, _ = await bench.started(*[reply(200, b"%d" % n, ETag='"e"') for n in range(40)])
+    store = bench.client(server, max_connections=1).acting_as(StaticProvider(KEY))
+    await store.head_bucket("b")
+
+    class Countdown(trio.abc.Instrument):
+        def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope) -> None:
+            self.left = checkpoint
+            self.task = task
+            self.scope = scope
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task is self.task:
+                if self.left == 0:
+                    self.scope.cancel()
+                self.left -= 1
+
+    for operation in (lambda: store.put("b", "k", b"x" * 100_000), lambda: store.get("b", "k")):
+        with trio.CancelScope() as scope:
+            instrument = Countdown(trio.lowlevel.current_task(), scope)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                await operation()
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+        with trio.fail_after(5):
+            before = len(server.seen)
+            data = await fetched(store)
+            assert data == b"%d" % (len(server.seen) - 1)
+            assert len(server.seen) > before
+
+
 # credentials
 
 
