@@ -57,7 +57,7 @@ def stored(body: bytes, headers: dict[str, str]) -> Stored:
 
 
 class QuirkyStore(ScriptedServer):
-    """One bucket ``b``. ``lose`` may name requests that are done and then left unanswered."""
+    """One bucket ``b``. ``lose`` may name requests that are done and then answered by ``instead``."""
 
     def __init__(self, quirks: Quirks | None = None) -> None:
         super().__init__()
@@ -65,12 +65,13 @@ class QuirkyStore(ScriptedServer):
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, tuple[str, dict[int, bytes]]] = {}
         self.lose: Callable[[Seen], bool] = lambda seen: False
+        self.instead: Step = drop
 
     def answer(self, seen: Seen) -> Step:
         step = self._do(seen)
         if self.lose(seen):
             self.lose = lambda seen: False
-            return drop
+            return self.instead
         return step
 
     def _do(self, seen: Seen) -> Step:

@@ -16,7 +16,7 @@ from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.retry import RetryPolicy
 from s3posixfs.s3.store import S3ObjectStore
 from tests.unit.quirky_store import RGW, Quirks, QuirkyStore
-from tests.unit.scripted_server import Seen
+from tests.unit.scripted_server import Seen, Step, drop, error
 
 QUICK = RetryPolicy(attempts=4, base=0.002, cap=0.01, deadline=5.0)
 
@@ -208,8 +208,10 @@ async def test_etag_that_complete_does_not_say_is_asked_for(world: World) -> Non
 # answers that were lost: what was done is not done again, nor reported as refused
 
 
-async def test_conditional_put_whose_answer_was_lost_succeeds(world: World) -> None:
+@pytest.mark.parametrize("instead", [drop, error(500, "InternalError")], ids=["lost", "500"])
+async def test_conditional_put_whose_answer_was_lost_succeeds(world: World, instead: Step) -> None:
     await world.probe()
+    world.server.instead = instead
     world.server.lose = lambda seen: True
     result = await world.store.put("b", "k", b"one", metadata={"Uid": "1"}, if_none_match=True)
     assert result.etag == world.server.objects["k"].etag
