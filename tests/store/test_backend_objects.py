@@ -203,6 +203,40 @@ def test_deleting_prunes_only_what_is_empty(backend: DirectoryBackend, folder: P
     assert names_below(folder) == []
 
 
+def test_delete_many(backend: DirectoryBackend, folder: Path) -> None:
+    wanted = ["a", "a/b", "a/c", "d/", "e/f/g", "x" * 300, "d/body/"]
+    for key in wanted:
+        put(backend, key, b"" if key == "d/" else b"x")
+    put(backend, "stays")
+    failed = backend.delete_many(BUCKET, [*wanted, "none", "k" * 1025, ""])
+    assert {key: error.code for key, error in failed.items()} == {
+        "k" * 1025: "KeyTooLongError",
+        "": "InvalidArgument",
+    }
+    assert keys(backend) == ["stays"]
+    assert names_below(folder) == ["stays"]
+    with refused("NoSuchBucket"):
+        backend.delete_many("none", ["a"])
+
+
+@needs_root
+def test_folders_below_a_setgid_directory_are_open_to_all(
+    backend: DirectoryBackend, folder: Path
+) -> None:
+    (folder / "team").mkdir()
+    (folder / "team").chmod(0o2775)
+    put(backend, "team/a/b")
+    assert stat.S_IMODE((folder / "team/a").stat().st_mode) & 0o5777 == 0o755
+    assert (folder / "team/a").stat().st_uid == 1001
+
+
+def test_a_folder_whose_maker_died_is_finished(backend: DirectoryBackend, folder: Path) -> None:
+    (folder / "half").mkdir()
+    (folder / "half").chmod(0o1700)
+    put(backend, "half/k")
+    assert stat.S_IMODE((folder / "half").stat().st_mode) == 0o755
+
+
 def test_set_metadata_keeps_bytes_etag_and_inode(backend: DirectoryBackend, folder: Path) -> None:
     before = put(backend, "k", b"body")
     inode = (folder / "k").stat().st_ino
@@ -531,7 +565,8 @@ def test_nothing_leaks_descriptors(tmp_path: Path) -> None:
         backend.set_metadata(BUCKET, "c", facts_of())
         keys(backend)
         backend.list(BUCKET, delimiter="/", max_keys=1)
-        for key in ("a/b", "c", "e/", "none"):
+        backend.delete_many(BUCKET, ["a/b", "none"])
+        for key in ("c", "e/", "none"):
             backend.delete(BUCKET, key)
         with refused("PreconditionFailed"):
             backend.delete(BUCKET, put(backend, "x").key, Condition(if_match="y"))

@@ -13,23 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from s3posixfs.core.clock import Clock
-from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.types import MIN_PART_BYTES, PosixOwner
 from s3posixfs.store.backend.attributes import FactsStore, supports_xattrs
 from s3posixfs.store.backend.buckets import Buckets
 from s3posixfs.store.backend.facts import FactsCodec
+from s3posixfs.store.backend.handles import OpenObject, PendingObject
 from s3posixfs.store.backend.listing import list_bucket
 from s3posixfs.store.backend.locks import KeyLocks
 from s3posixfs.store.backend.lookup import Lookup
 from s3posixfs.store.backend.multipart import PendingPart, Uploads
-from s3posixfs.store.backend.names import KeyPath, key_path
+from s3posixfs.store.backend.names import key_path
 from s3posixfs.store.backend.objects import Objects
-from s3posixfs.store.backend.pending import Pending
-from s3posixfs.store.backend.problems import no_such_key, precondition_failed, translated
+from s3posixfs.store.backend.problems import (
+    from_os_error,
+    no_such_key,
+    precondition_failed,
+    translated,
+)
 from s3posixfs.store.backend.records import (
     ALWAYS,
     BucketRecord,
@@ -44,66 +47,13 @@ from s3posixfs.store.backend.records import (
 )
 from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.snapshots import SnapshotCache
+from s3posixfs.store.backend.syncing import DeferredSync
 from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, write_whole
+from s3posixfs.store.backend.upload_files import UploadFiles
 
 INTERNAL = ".s3posixfs"
 _KEY_FILE = "seal-key"
 _KEY_BYTES = 32
-
-
-class OpenObject:
-    """An object's record and its open file, of one version; the caller closes it.
-
-    ``fd`` is -1 for an empty marker object, which has no bytes to read.
-    """
-
-    __slots__ = ("fd", "record")
-
-    def __init__(self, record: ObjectRecord, fd: int) -> None:
-        self.record = record
-        self.fd = fd
-
-    def close(self) -> None:
-        """Close the descriptor; a second time does nothing."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class PendingObject(Pending[ObjectRecord]):
-    """An object that takes bytes."""
-
-    __slots__ = ("_bucket", "_objects", "_path")
-
-    def __init__(self, objects: Objects, scratch: Scratch, bucket: str, path: KeyPath) -> None:
-        super().__init__(scratch)
-        self._objects = objects
-        self._bucket = bucket
-        self._path = path
-
-    @translated
-    def commit(self, facts: ObjectFacts, condition: Condition = ALWAYS) -> ObjectRecord:
-        """Make it the object in one step; durable on return, and nothing remains on failure.
-
-        S3Error PreconditionFailed (412); NoSuchKey (404) for If-Match with no object there;
-        StorageFull (507).
-        """
-        return self._commit_with(
-            lambda fd, name: self._objects.place(
-                self._bucket, self._path, fd, name, self.size, facts, condition
-            )
-        )
 
 
 class DirectoryBackend:
@@ -150,8 +100,9 @@ class DirectoryBackend:
         key_locks = KeyLocks(locks)
         self._lookup = Lookup(self._root, facts, user_of_uid)
         self._objects = Objects(self._lookup, self._scratch, key_locks, clock)
+        files = UploadFiles(uploads, self._scratch, facts, codec)
         self._uploads = Uploads(
-            uploads, self._scratch, codec, self._lookup, self._objects, clock, min_part_bytes
+            files, self._scratch, self._lookup, self._objects, clock, min_part_bytes
         )
         self._buckets = Buckets(
             self._root, documents, self._scratch, self._lookup, key_locks, self._uploads, clock
@@ -300,6 +251,28 @@ class DirectoryBackend:
         PreconditionFailed (412), and NoSuchKey (404) for If-Match with no object there.
         """
         return self._objects.delete(bucket, key_path(key), condition)
+
+    @translated
+    def delete_many(self, bucket: str, keys: Sequence[str]) -> Mapping[str, S3Error]:
+        """Remove objects; what failed, by key. Each directory is synced once, not once a key.
+
+        A key that is not there is removed. S3Error NoSuchBucket (404); an error of the disk on
+        syncing is raised, and then nothing counts as removed.
+        """
+        os.close(self._lookup.open_bucket(bucket))
+        failed: dict[str, S3Error] = {}
+        sync = DeferredSync()
+        try:
+            for key in keys:
+                try:
+                    self._objects.delete(bucket, key_path(key), ALWAYS, sync)
+                except S3Error as error:
+                    failed[key] = error
+                except OSError as error:
+                    failed[key] = from_os_error(error)
+        finally:
+            sync.flush()
+        return failed
 
     @translated
     def rename(

@@ -109,8 +109,14 @@ class Objects:
         finally:
             os.close(bucket_fd)
 
-    def delete(self, bucket: str, path: KeyPath, condition: Condition) -> bool:
-        """Remove an object; whether there was one. Durable on return.
+    def delete(
+        self,
+        bucket: str,
+        path: KeyPath,
+        condition: Condition,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> bool:
+        """Remove an object; whether there was one. Durable on return, or when ``sync`` makes it.
 
         S3Error PreconditionFailed (412); NoSuchKey (404) only where ``if_match`` was given.
         """
@@ -122,7 +128,7 @@ class Objects:
                     check(condition, found, path.key)
                     if found is None:
                         return False
-                    self._placing.remove(bucket_fd, path, found)
+                    self._placing.remove(bucket_fd, path, found, sync)
                 finally:
                     if found is not None:
                         found.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from s3posixfs.core.types import PosixOwner
@@ -123,27 +123,32 @@ class Placing:
             self._lookup.facts.forget(sidecar)
         return marker_record(path.key, stat, stored, self._lookup.user_of_uid)
 
-    def remove(self, bucket_fd: int, path: KeyPath, found: Found) -> None:
-        """Remove an object from wherever it is, what a crash left first; durable on return."""
+    def remove(
+        self, bucket_fd: int, path: KeyPath, found: Found, sync: Callable[[int], None]
+    ) -> None:
+        """Remove an object from wherever it is, what a crash left first.
+
+        ``sync`` is given the open directory whose fsync makes it durable.
+        """
         facts = self._lookup.facts
         if path.folder is not None:
             marker = self._lookup.open_marker(bucket_fd, path, path.folder)
             if marker is not None:
                 try:
                     facts.remove(marker.fd)
-                    os.fsync(marker.fd)
+                    (os.fsync if found.place is not None else sync)(marker.fd)
                 finally:
                     marker.close()
         elif path.beside is not path.plain:
-            self.unlink(bucket_fd, path.beside)
+            self.unlink(bucket_fd, path.beside, os.fsync if found.place is path.plain else sync)
         if found.place is None:
             return
         sidecar = facts.sidecar_of(found.fd)
         if found.place is path.plain:
-            self.unlink(bucket_fd, path.plain)
+            self.unlink(bucket_fd, path.plain, sync)
         facts.forget(sidecar)
 
-    def unlink(self, bucket_fd: int, place: Place) -> None:
+    def unlink(self, bucket_fd: int, place: Place, sync: Callable[[int], None] = os.fsync) -> None:
         """Unlink a file, if it is there, and make that durable."""
         try:
             parent = open_steps(bucket_fd, place.steps)
@@ -151,7 +156,7 @@ class Placing:
             return
         try:
             os.unlink(place.name, dir_fd=parent)
-            os.fsync(parent)
+            sync(parent)
         except (FileNotFoundError, IsADirectoryError):
             pass
         finally:

@@ -59,7 +59,8 @@ def make_directory(parent: int, name: bytes, owner: PosixOwner | None) -> int:
     except NotADirectoryError:
         raise FileExistsError(name) from None
     try:
-        if os.fstat(fd).st_mode & 0o7777 == _UNSYNCED_MODE:
+        # Without the setgid bit, which a directory takes over from the one it is made in.
+        if os.fstat(fd).st_mode & 0o5777 == _UNSYNCED_MODE:
             if owner is not None:
                 os.fchown(fd, owner.uid, owner.gid)
             os.fsync(parent)

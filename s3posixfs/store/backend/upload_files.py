@@ -1,0 +1,262 @@
+"""The files of multipart uploads: ``uploads/BUCKET/ID``.
+
+A directory an upload, with the file ``upload`` that says what the object will be and one file a
+part. Storing a part holds flock(2) on that directory shared, completing and aborting hold it
+alone: a part is in the object or is refused, never half.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgpack
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import PosixOwner
+from s3posixfs.store.backend.attributes import FactsGone, FactsStore
+from s3posixfs.store.backend.facts import (
+    FactsCodec,
+    StoredFacts,
+    pack_object_facts,
+    unpack_object_facts,
+)
+from s3posixfs.store.backend.problems import no_such_upload
+from s3posixfs.store.backend.records import ObjectFacts, PartRecord, UploadRecord
+from s3posixfs.store.backend.scratch import Scratch
+from s3posixfs.store.backend.tree import (
+    DIRECTORY_FLAGS,
+    FILE_FLAGS,
+    remove_tree,
+    rename_between,
+    write_whole,
+)
+
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+_UPLOAD_FILE = "upload"
+_PART = re.compile(r"p(\d{5})")
+
+
+class UploadFiles:
+    """The uploads below an open ``uploads`` directory."""
+
+    __slots__ = ("_codec", "_directory", "_facts", "_scratch")
+
+    def __init__(
+        self, directory: int, scratch: Scratch, facts: FactsStore, codec: FactsCodec
+    ) -> None:
+        self._directory = directory
+        self._scratch = scratch
+        self._facts = facts
+        self._codec = codec
+
+    def make(
+        self,
+        bucket: str,
+        key: str,
+        facts: ObjectFacts,
+        initiated: float,
+        checksum_algorithm: str | None,
+        checksum_type: str | None,
+    ) -> str:
+        """Make an upload's directory in one step; durable on return. Its ID."""
+        upload_id = secrets.token_hex(16)
+        fields = {
+            "key": key,
+            "t": initiated,
+            "facts": pack_object_facts(facts),
+            "ca": checksum_algorithm,
+            "ct": checksum_type,
+        }
+        with suppress(FileExistsError):
+            os.mkdir(bucket, 0o700, dir_fd=self._directory)
+            os.fsync(self._directory)
+        name = self._scratch.new_name()
+        os.mkdir(name, 0o700, dir_fd=self._scratch.fd)
+        write_whole(self._scratch.fd, name, _UPLOAD_FILE, self._codec.seal(msgpack.packb(fields)))
+        uploads = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._directory)
+        try:
+            rename_between(self._scratch.fd, name, uploads, upload_id)
+            os.fsync(uploads)
+        finally:
+            os.close(uploads)
+        return upload_id
+
+    def open(self, bucket: str, upload_id: str) -> int:
+        """An upload's open directory, the caller's to close; S3Error NoSuchUpload (404)."""
+        if _UPLOAD_ID.fullmatch(upload_id) is None:
+            raise no_such_upload(upload_id)
+        try:
+            return os.open(f"{bucket}/{upload_id}", DIRECTORY_FLAGS, dir_fd=self._directory)
+        except FileNotFoundError:
+            raise no_such_upload(upload_id) from None
+
+    @contextmanager
+    def locked(self, bucket: str, upload_id: str, how: int) -> Iterator[int]:
+        """:meth:`open` with flock(2) held, ``LOCK_SH`` or ``LOCK_EX``."""
+        fd = self.open(bucket, upload_id)
+        try:
+            fcntl.flock(fd, how)
+            # Whoever held the lock before may have completed or aborted the upload.
+            again = self.open(bucket, upload_id)
+            try:
+                if os.fstat(again).st_ino != os.fstat(fd).st_ino:
+                    raise no_such_upload(upload_id)
+            finally:
+                os.close(again)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def record(self, bucket: str, key: str, upload_id: str, upload: int) -> UploadRecord:
+        """What an open upload is to become; S3Error NoSuchUpload (404) if it is of another key."""
+        record = self._read_record(bucket, upload_id, upload)
+        if record is None or record.key != key:
+            raise no_such_upload(upload_id)
+        return record
+
+    def all(self, bucket: str) -> list[UploadRecord]:
+        """The uploads of a bucket, in no order."""
+        try:
+            uploads = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._directory)
+        except FileNotFoundError:
+            return []
+        found = []
+        try:
+            for upload_id in os.listdir(uploads):
+                try:
+                    fd = os.open(upload_id, DIRECTORY_FLAGS, dir_fd=uploads)
+                except FileNotFoundError:
+                    continue
+                try:
+                    record = self._read_record(bucket, upload_id, fd)
+                finally:
+                    os.close(fd)
+                if record is not None:
+                    found.append(record)
+        finally:
+            os.close(uploads)
+        return found
+
+    def part(self, upload: int, number: int) -> PartRecord | None:
+        """A part of an open upload, or None."""
+        for _ in range(100):
+            try:
+                fd = os.open(part_name(number), FILE_FLAGS, dir_fd=upload)
+            except FileNotFoundError:
+                return None
+            try:
+                stat = os.fstat(fd)
+                stored = self._facts.read(fd, stat)
+            except FactsGone:
+                continue
+            finally:
+                os.close(fd)
+            if stored is None or stored.size != stat.st_size:
+                return None
+            facts = stored.facts
+            when = stored.last_modified_ns / 1e9
+            return PartRecord(number, facts.etag, stored.size, when, facts.checksums)
+        return None
+
+    def put_part(
+        self,
+        bucket: str,
+        upload_id: str,
+        number: int,
+        fd: int,
+        name: str,
+        size: int,
+        etag: str,
+        checksums: Mapping[str, str],
+        now: int,
+    ) -> PartRecord:
+        """Make a temporary file the part, in place of an earlier one; durable on return."""
+        stat = os.fstat(fd)
+        facts = ObjectFacts(
+            "", PosixOwner(stat.st_uid, stat.st_gid), etag, checksums=dict(checksums)
+        )
+        self._facts.write(
+            fd, StoredFacts(facts, size, stat.st_mtime_ns, now, stat.st_uid, stat.st_gid)
+        )
+        os.fsync(fd)
+        with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
+            old = self._sidecar(upload, number)
+            try:
+                rename_between(self._scratch.fd, name, upload, part_name(number))
+            except FileNotFoundError:
+                raise no_such_upload(upload_id) from None
+            self._facts.forget(old)
+            os.fsync(upload)
+        return PartRecord(number, etag, size, now / 1e9, facts.checksums)
+
+    def drop(self, bucket: str, upload_id: str, upload: int) -> None:
+        """Remove an upload: in one step for everyone else, then its files."""
+        for number in part_numbers(upload):
+            self._facts.forget(self._sidecar(upload, number))
+        name = self._scratch.new_name()
+        uploads = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._directory)
+        try:
+            rename_between(uploads, upload_id, self._scratch.fd, name)
+            os.fsync(uploads)
+        finally:
+            os.close(uploads)
+        remove_tree(self._scratch.fd, name)
+
+    def drop_bucket(self, bucket: str) -> None:
+        """Remove all uploads of a bucket."""
+        for record in self.all(bucket):
+            with (
+                suppress(S3Error),
+                self.locked(bucket, record.upload_id, fcntl.LOCK_EX) as upload,
+            ):
+                self.drop(bucket, record.upload_id, upload)
+        remove_tree(self._directory, bucket)
+
+    def _read_record(self, bucket: str, upload_id: str, upload: int) -> UploadRecord | None:
+        try:
+            fd = os.open(_UPLOAD_FILE, FILE_FLAGS, dir_fd=upload)
+        except FileNotFoundError:
+            return None
+        try:
+            payload = self._codec.open(os.read(fd, os.fstat(fd).st_size))
+        finally:
+            os.close(fd)
+        if payload is None:
+            return None
+        fields: dict[str, Any] = msgpack.unpackb(payload)
+        return UploadRecord(
+            bucket,
+            fields["key"],
+            upload_id,
+            fields["t"],
+            unpack_object_facts(fields["facts"]),
+            fields["ca"],
+            fields["ct"],
+        )
+
+    def _sidecar(self, upload: int, number: int) -> str | None:
+        try:
+            fd = os.open(part_name(number), FILE_FLAGS, dir_fd=upload)
+        except FileNotFoundError:
+            return None
+        try:
+            return self._facts.sidecar_of(fd)
+        finally:
+            os.close(fd)
+
+
+def part_name(number: int) -> str:
+    """The file name of a part in its upload's directory."""
+    return f"p{number:05d}"
+
+
+def part_numbers(upload: int) -> list[int]:
+    """The numbers of the parts in an open upload directory, in order."""
+    found = (_PART.fullmatch(name) for name in os.listdir(upload))
+    return sorted(int(match[1]) for match in found if match is not None)
