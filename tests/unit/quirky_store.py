@@ -57,7 +57,7 @@ def stored(body: bytes, headers: dict[str, str]) -> Stored:
 
 
 class QuirkyStore(ScriptedServer):
-    """One bucket ``b``. ``lose`` may name requests that are done and then answered by ``instead``."""
+    """One bucket ``b``. What ``lose`` picks is done, and then answered by ``instead``."""
 
     def __init__(self, quirks: Quirks | None = None) -> None:
         super().__init__()
