@@ -67,7 +67,13 @@ class Buckets:
 
     def list(self) -> tuple[BucketRecord, ...]:
         found = []
-        for name in sorted(os.listdir(self._root)):
+        # A descriptor of its own: threads that read one together share its position.
+        root = os.open(".", DIRECTORY_FLAGS, dir_fd=self._root)
+        try:
+            names = os.listdir(root)
+        finally:
+            os.close(root)
+        for name in sorted(names):
             if is_bucket_name(name):
                 with suppress(S3Error):
                     found.append(self.get(name))

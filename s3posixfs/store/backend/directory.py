@@ -51,6 +51,8 @@ from s3posixfs.store.backend.syncing import DeferredSync
 from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, write_whole
 from s3posixfs.store.backend.upload_files import UploadFiles
 
+__all__ = ["DirectoryBackend", "OpenObject", "PendingObject"]
+
 INTERNAL = ".s3posixfs"
 _KEY_FILE = "seal-key"
 _KEY_BYTES = 32
