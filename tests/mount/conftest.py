@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def bob(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
 @pytest.fixture
 def folder(mount: MountProcess, request: pytest.FixtureRequest) -> Path:
     """An empty folder of uid 1001 in the mount, named after the test."""
-    name = str(request.node.name).replace("[", "-").replace("]", "")
+    # A parameter may be of any characters and any length.
+    digest = hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
+    name = f"{request.function.__name__}-{digest}"
     mount.sh(f"mkdir {BUCKET}/{name}", uid=1001)
     return mount.mountpoint / BUCKET / name

@@ -54,7 +54,7 @@ async def run(mountpoint: str, cache_dir: Path, kind: str) -> None:
         await filesystem.start()
 
         def ready() -> None:
-            print("ready", flush=True)  # noqa: T201
+            print("ready", flush=True)
 
         left = await serve(
             filesystem, mountpoint, SessionOptions(BUCKET, allow_other=True), ready=ready
@@ -63,8 +63,8 @@ async def run(mountpoint: str, cache_dir: Path, kind: str) -> None:
         nursery.cancel_scope.cancel()
     for key in store.keys(BUCKET):
         stat = store.stat(BUCKET, key)
-        print(stat.size, stat.owner.id if stat.owner else "-", key, sep="\t")  # noqa: T201
-    print("left", *left)  # noqa: T201
+        print(stat.size, stat.owner.id if stat.owner else "-", key, sep="\t")
+    print("left", *left)
 
 
 if __name__ == "__main__":

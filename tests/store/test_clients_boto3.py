@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import ipaddress
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,24 @@ def test_the_file_on_disk_belongs_to_the_writer(s3: S3Client, door: Door) -> Non
     status = path.stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (1001, 1001, 0o644)
     assert path.parent.stat().st_uid == 1001
+
+
+def test_buckets_listed_by_several_at_once(door: Door) -> None:
+    found: set[tuple[str, ...]] = set()
+
+    def ask() -> None:
+        client = door.s3()
+        for _ in range(100):
+            answer = client.list_buckets()["Buckets"]
+            found.add(tuple(bucket["Name"] for bucket in answer))
+        client.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == {("photos",)}
 
 
 def test_a_client_that_does_not_trust_the_authority_stays_out(door: Door) -> None:
