@@ -100,6 +100,17 @@ async def test_small_random_reads_fetch_little(bench: Bench) -> None:
     assert bench.memory_store.state.bytes_read == 3 * 4 * KIB
 
 
+async def test_a_run_does_not_fetch_what_random_reads_brought(bench: Bench) -> None:
+    bench.readers = bench.sized(4 * SIZE, 256 * KIB)
+    reader = bench.open()
+    for offset in range(72 * KIB, SIZE, 72 * KIB):
+        await bench.open().read(offset, 10)
+    for offset in range(0, SIZE, 16 * KIB):
+        assert await reader.read(offset, 16 * KIB) == DATA[offset : offset + 16 * KIB]
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.memory_store.state.bytes_read == SIZE
+
+
 async def test_reads_at_and_past_the_end(bench: Bench) -> None:
     reader = bench.open()
     assert await reader.read(SIZE - 5, 100) == DATA[-5:]

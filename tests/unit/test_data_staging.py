@@ -92,6 +92,7 @@ async def test_a_large_object_changed_in_part_is_copied_inside_the_store(bench: 
     await file.write(3, b"again")
     await bench.upload(file)
     assert bench.stored[:10] == data[:3] + b"again" + data[8:10]
+    assert bench.store.calls["upload_part"] == 2
     assert not file.dirty
     await file.aclose()
 
@@ -99,10 +100,12 @@ async def test_a_large_object_changed_in_part_is_copied_inside_the_store(bench: 
 async def test_a_base_replaced_while_it_was_copied_is_found_out(bench: Bench) -> None:
     data = random.Random(3).randbytes(6 * MIB)
     file = bench.over(data)
-    await file.write(0, b"x")
+    start = random.Random(11).randbytes(512 * KIB)  # a whole part: nothing of the base is read
+    await file.write(0, start)
     bench.memory_store.put_now("bucket", "key", bytes(6 * MIB))
     with pytest.raises(S3Error, match="PreconditionFailed"):
         await bench.upload(file)
+    assert bench.store.calls["complete_multipart"] == bench.store.calls["head"] == 0
     assert bench.stored == bytes(6 * MIB)
     assert file.dirty
     await file.aclose()
@@ -123,7 +126,8 @@ class IgnoresCopyConditions(MemoryStore):
 async def test_a_store_that_ignores_copy_conditions(bench: Bench, replaced: bool) -> None:
     data = random.Random(4).randbytes(6 * MIB)
     file = bench.over(data)
-    await file.write(0, b"x")
+    start = random.Random(11).randbytes(512 * KIB)  # a whole part: nothing of the base is read
+    await file.write(0, start)
     bench.store.store = IgnoresCopyConditions(state=bench.memory_store.state)
     if replaced:
         bench.memory_store.put_now("bucket", "key", bytes(6 * MIB))
@@ -132,7 +136,7 @@ async def test_a_store_that_ignores_copy_conditions(bench: Bench, replaced: bool
         assert bench.stored == bytes(6 * MIB)
     else:
         await bench.upload(file)
-        assert bench.stored == b"x" + data[1:]
+        assert bench.stored == start + data[512 * KIB :]
         assert file.version is not None
         assert file.version.etag == bench.memory_store.stat("bucket", "key").etag
         assert await file.read(5 * MIB, 9) == data[5 * MIB :][:9]
@@ -173,6 +177,17 @@ async def test_a_lost_answer_to_complete_is_recognised(bench: Bench) -> None:
     await bench.upload(file)
     assert bench.stored == data
     assert not file.dirty
+    await file.aclose()
+
+
+async def test_an_equal_object_from_before_is_not_taken_for_this_upload(bench: Bench) -> None:
+    file = bench.over(b"before")
+    await file.write(0, random.Random(12).randbytes(3 * MIB))
+    await bench.upload(file)
+    bench.store.fail("complete_multipart", S3Error("InternalError", status=500))
+    with pytest.raises(S3Error, match="InternalError"):
+        await file.upload(bench.store, "bucket", "key", metadata={"mode": "33152"})
+    assert bench.memory_store.stat("bucket", "key").metadata == {"mode": "33188"}
     await file.aclose()
 
 
