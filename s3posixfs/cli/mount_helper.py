@@ -55,5 +55,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(USAGE)
-    if arguments is not None and run(arguments) != 0:
-        sys.exit(FAILED)
+    if arguments is None:
+        return
+    try:
+        run(arguments)
+    except SystemExit as stop:
+        sys.exit(FAILED if stop.code else 0)
