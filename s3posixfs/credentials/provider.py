@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Credentials this close to their end (seconds) count as ended; a tenth of a short life.
 MARGIN_SECONDS = 60.0
 MARGIN_SHARE = 0.1
+RGW_LONGEST_SECONDS = 3600
 
 
 class CredentialsError(S3Error):
@@ -243,7 +244,10 @@ class AssumeRoleProvider(_Fetching):
                 answer["Expiration"].timestamp(),
             )
         except (BotoCoreError, ClientError, OSError, KeyError) as error:
-            raise CredentialsError(self._identity, _cause(error)) from error
+            cause = _cause(error)
+            if cause.startswith("InvalidArgument") and self._duration > RGW_LONGEST_SECONDS:
+                cause += f"; Ceph RGW gives at most {RGW_LONGEST_SECONDS:,} s"
+            raise CredentialsError(self._identity, cause) from error
 
 
 def _session(profile: str | None) -> Session:

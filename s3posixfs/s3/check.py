@@ -58,7 +58,10 @@ def explain(error: S3Error, store: S3ObjectStore, bucket: str | None) -> str:
             return f"{url} refuses the signature of {who}: the secret key is wrong"
         case "AccessDenied" | "AllAccessDisabled":
             action = "s3:ListBucket" if bucket is not None else "s3:ListAllMyBuckets"
-            return f"{who} may not read {where} at {url}; it needs a policy that allows {action}"
+            text = f"{who} may not read {where} at {url}; it needs a policy that allows {action}"
+            # Ceph RGW does not tell a wrong key from a missing permission.
+            embedded = store.client.transport.server.startswith("s3posixfs")
+            return text if embedded else f"{text}, or its key is wrong"
         case "ExpiredToken" | "InvalidToken" | "ExpiredTokenException" | "TokenRefreshRequired":
             return f"the temporary credentials of {who} are not valid (any more); get new ones"
         case "RequestTimeTooSkewed":
