@@ -14,6 +14,7 @@ import trio
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
+from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.permissions import refusal
@@ -53,6 +54,19 @@ class AccessGate:
     def reading(self, signer: Signer) -> Signer:
         """Who signs reads: the caller's identity, unless POSIX alone decides."""
         return signer if self._config.s3_decides else self._signers.daemon()
+
+    def owner(self, entry: Entry) -> Signer:
+        """The identity the object belongs to, where there are credentials for it; else the
+        daemon, which keeps the owner as metadata. A copy belongs to who signs it."""
+        daemon = self._signers.daemon()
+        if self._config.sign_as == "daemon":
+            return daemon
+        if entry.stat is not None and entry.stat.owner is not None:
+            return self._signers.for_owner(entry.stat.owner.id) or daemon
+        if entry.writer is not None and entry.writer != daemon.name:
+            # S3 has not named the owner yet; whose it is was proven when it was written.
+            return self._signers.for_uid(entry.attributes.uid) or daemon
+        return daemon
 
     def _is_daemon(self, signer: Signer) -> bool:
         return signer.name == self._signers.daemon().name

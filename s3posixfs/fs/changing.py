@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from errno import ENODATA, ENOSPC, ENOTSUP, EPERM
 
@@ -23,6 +24,8 @@ from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.signers import Signer
 
 USER = b"user."
+
+Change = Callable[[Attributes], Attributes]
 
 
 class Changes:
@@ -49,9 +52,14 @@ class Changes:
             changes = replace(changes, size=None)
         if changes == AttributeChanges():
             return
-        wanted = self._wanted(inode.attributes, changes, caller, through_handle=handle is not None)
+        through = handle is not None
+
+        def change(now: Attributes) -> Attributes:
+            return self._wanted(now, changes, caller, through_handle=through)
+
+        change(inode.attributes)  # EPERM before anything is asked of S3
         signer = self._new_owner(inode.attributes, changes)
-        await self._apply(inode, wanted, signer, handle, caller)
+        await self._apply(inode, change, signer, handle, caller)
 
     def _wanted(
         self,
@@ -103,50 +111,49 @@ class Changes:
     async def _apply(
         self,
         inode: Inode,
-        wanted: Attributes,
+        change: Change,
         signer: Signer | None,
         handle: FileHandle | None,
         caller: Caller,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        """Make the change to the attributes as they are once nothing else can change them."""
         state = self._state
-        open_file = inode.open_file
         if inode.detached:
-            inode.entry = replace(inode.entry, attributes=wanted)
+            inode.entry = replace(inode.entry, attributes=change(inode.attributes))
             return
-        if open_file is not None:
-            async with open_file.lock:
-                if self._staged_with(open_file, handle):
-                    self._stage(open_file, wanted, signer, metadata)
-                    return
-        await self._require_s3_write(inode, caller)
-        parent = inode.parent
-        if state.table.is_bucket(inode):
-            self._resolver.bucket_attributes[inode.name] = wanted
-        if parent is None:
+        if not self._staged_with(inode.open_file, handle):
+            await self._require_s3_write(inode, caller)
+        async with AsyncExitStack() as stack:
+            if inode.parent is not None:
+                await stack.enter_async_context(state.gate.working_in(inode.parent))
+            open_file = inode.open_file
+            if open_file is not None:
+                await stack.enter_async_context(open_file.lock)
+            wanted = change(inode.attributes)
+            if open_file is not None and self._staged_with(open_file, handle):
+                self._stage(open_file, wanted, signer, metadata)
+                return
+            if state.table.is_bucket(inode):
+                self._resolver.bucket_attributes[inode.name] = wanted
             await self._rewriter.rewrite(inode, wanted, signer, metadata)
-            return
-        async with state.gate.working_in(parent):
-            if open_file is None:
-                await self._rewriter.rewrite(inode, wanted, signer, metadata)
-            else:
-                async with open_file.lock:
-                    await self._rewriter.rewrite(inode, wanted, signer, metadata)
 
     async def _require_s3_write(self, inode: Inode, caller: Caller) -> None:
         """Where another identity signs the change, the caller's policy is asked all the same."""
         state = self._state
         own = state.access.signer(caller)
-        if caller.is_root or own.name == self._rewriter.owner_signer(inode).name:
+        if caller.is_root or own.name == state.access.owner(inode.entry).name:
             return
         bucket, key = state.table.key(inode)
         if key:
             await state.access.require_write(own, bucket, key)
 
     @staticmethod
-    def _staged_with(open_file: OpenFile, handle: FileHandle | None) -> bool:
+    def _staged_with(open_file: OpenFile | None, handle: FileHandle | None) -> bool:
         """Whether a change goes with the file's next upload: it has one to come anyway, or the
         change comes through a handle that is going to be flushed."""
+        if open_file is None:
+            return False
         return open_file.unsaved or (handle is not None and handle.writable)
 
     def _stage(
@@ -171,7 +178,7 @@ class Changes:
     def _writer(self, open_file: OpenFile) -> Signer:
         if open_file.content_unsaved or open_file.assigned:
             return open_file.writer or self._state.signers.daemon()
-        return self._rewriter.owner_signer(open_file.inode)
+        return self._state.access.owner(open_file.inode.entry)
 
     # Extended attributes.
 
@@ -215,8 +222,11 @@ class Changes:
         metadata = xattrs.encode(present, kept)
         if size_of(metadata) > MAX_USER_METADATA_BYTES:
             raise refusal(ENOSPC)
-        wanted = replace(inode.attributes, ctime_ns=state.now_ns())
-        await self._apply(inode, wanted, None, None, caller, metadata)
+
+        def change(now: Attributes) -> Attributes:
+            return replace(now, ctime_ns=state.now_ns())
+
+        await self._apply(inode, change, None, None, caller, metadata)
 
 
 def _text(name: bytes) -> str:

@@ -78,8 +78,7 @@ class Files:
 
     def _new_handle(self, inode: Inode, flags: int, caller: Caller) -> FileHandle:
         signer = self._state.access.signer(caller)
-        open_file = inode.open_file or OpenFile(inode)
-        return FileHandle(self.handles.next_number(), open_file, flags, caller, signer)
+        return FileHandle(self.handles.next_number(), OpenFile(inode), flags, caller, signer)
 
     def _register(self, handle: FileHandle) -> Opened:
         inode = handle.open_file.inode
@@ -259,7 +258,8 @@ class Files:
             open_file.staged = state.staging.create(None)
         else:
             # A handle that may not read still needs the bytes round those it writes.
-            reads = state.access.reading(signer) if handle.readable else state.signers.daemon()
+            owner = state.access.owner(inode.entry)
+            reads = state.access.reading(signer) if handle.readable else owner
             open_file.base = state.readers.open(reads.store, version)
             open_file.staged = state.staging.create(open_file.base)
         return open_file.staged

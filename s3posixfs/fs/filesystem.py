@@ -8,6 +8,7 @@ hands out count one lookup of an inode, which ``forget`` takes back.
 
 from __future__ import annotations
 
+import logging
 import os
 
 import trio
@@ -44,6 +45,8 @@ from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
 from s3posixfs.fs.subtree_gate import SubtreeGate
+
+logger = logging.getLogger(__name__)
 
 GROUPS_SECONDS = 60.0
 
@@ -85,7 +88,7 @@ class FileSystem:
             started_ns=started_ns,
         )
         self._resolver = Resolver(state)
-        rewriter = Rewriter(state)
+        rewriter = Rewriter(state, self._resolver)
         self._saver = Saver(state, rewriter)
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver)
@@ -114,7 +117,10 @@ class FileSystem:
     async def _keep_groups(self) -> None:
         while True:
             await trio.sleep(GROUPS_SECONDS)
-            await self._refresh_groups()
+            try:
+                await self._refresh_groups()
+            except Exception:  # the mount must outlive what NSS modules may do
+                logger.exception("groups of this host could not be read")
 
     async def drain(self) -> tuple[str, ...]:
         """Upload everything dirty; the paths that could not be."""
@@ -148,6 +154,7 @@ class FileSystem:
     async def lookup(self, parent: int, name: bytes, caller: Caller) -> FileAttributes:
         """The file at a name; :class:`NoEntry` says for how long there is none."""
         directory = self._state.directory(parent)
+        self._state.access.signer(caller)  # EACCES for who is denied altogether
         return self._counted(await self._resolver.child(directory, name))
 
     def forget(self, inode: int, count: int) -> None:

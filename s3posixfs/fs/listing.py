@@ -130,14 +130,17 @@ class ListingCache:
 
     def trim(self) -> None:
         """Drop the listings used longest ago while there are too many rows."""
-        total = sum(len(d.listing.rows) for d in self._recent.values() if d.listing is not None)
+        total = sum(_weight(directory) for directory in self._recent.values())
         while total > self._limit and len(self._recent) > 1:
             _, directory = self._recent.popitem(last=False)
-            if directory.listing is not None:
-                total -= len(directory.listing.rows)
-                directory.listing = None
+            total -= _weight(directory)
+            directory.listing = None
 
     def drop(self, directory: Inode) -> None:
         """Forget what is known of a directory's names."""
         directory.listing = None
         self._recent.pop(directory.number, None)
+
+
+def _weight(directory: Inode) -> int:
+    return 1 + (len(directory.listing.rows) if directory.listing is not None else 0)

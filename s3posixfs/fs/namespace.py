@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY, EPER
 
 import trio
 
+from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import PERMISSIONS, Attributes, Entry, Opened
 from s3posixfs.fs.caller import Caller
@@ -24,6 +26,8 @@ from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.rewriting import DIRECTORY_TYPE
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
+
+logger = logging.getLogger(__name__)
 
 MAX_TARGET_BYTES = 4095  # PATH_MAX without its final NUL
 SPECIAL = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFCHR})
@@ -210,7 +214,7 @@ class Namespace:
         found = inode.entry.stat
         etag = found.etag if found is not None else ""
         if inode.target is None or inode.target[0] != etag:
-            _, body = await state.daemon_store.get(bucket, key, length=MAX_TARGET_BYTES + 1)
+            _, body = await signer.store.get(bucket, key, length=MAX_TARGET_BYTES + 1)
             inode.target = (etag, bytes(body))
         target = inode.target[1]
         if not target or len(target) > MAX_TARGET_BYTES or b"\0" in target:
@@ -326,7 +330,8 @@ class Namespace:
     async def keep_folder(self, folder: Inode) -> None:
         """A folder without a marker must not vanish with its last file: give it one.
 
-        The daemon writes it, with the attributes that the folder has been shown with.
+        The daemon writes it, with the attributes that the folder has been shown with. Where it
+        cannot, the folder goes; the caller's own work is done all the same.
         """
         state = self._state
         if folder.entry.stat is not None or folder.parent is None:
@@ -337,10 +342,14 @@ class Namespace:
         listing = folder.listing
         if listing is not None and listing.complete and len(listing.index) > 1:
             return  # others are left, as far as was seen lately
-        page = await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
-        if page.objects or page.prefixes:
-            return
         daemon = state.signers.daemon()
-        found = await self._put(bucket, prefix, b"", folder.attributes, daemon, DIRECTORY_TYPE)
+        try:
+            page = await daemon.store.list_objects(bucket, prefix=prefix, max_keys=1)
+            if page.objects or page.prefixes:
+                return
+            found = await self._put(bucket, prefix, b"", folder.attributes, daemon, DIRECTORY_TYPE)
+        except S3Error as error:
+            logger.debug("no marker for %s: %s", folder.path(), error)
+            return
         folder.entry = Entry(folder.attributes, found, state.now(), exact=True, writer=daemon.name)
         folder.serial += 1

@@ -199,12 +199,12 @@ class Renamer:
         """Copy an object as the identity it belongs to, so that it stays theirs; where there are
         no credentials for that, as the daemon with the owner in metadata."""
         state = self._state
-        signer = self._owner(found, attributes, writer)
+        signer = state.access.owner(Entry(attributes, found, 0.0, exact=True, writer=writer))
         settled = state.rules.settle(attributes, signer)
         metadata: Mapping[str, str] | None = None
         content_type: str | None = None
         if settled != attributes or not self._stays(found, signer):
-            headed = await state.daemon_store.head(move.bucket, move.key)
+            headed = await self._resolver.head(state.daemon_store, move.bucket, move.key, None)
             metadata = encode(settled, headed.metadata or {})
             content_type = headed.content_type
         result = await signer.store.copy(
@@ -234,17 +234,6 @@ class Renamer:
             return False
         own = self._state.signers.for_owner(found.owner.id)
         return own is not None and own.name == signer.name
-
-    def _owner(self, found: ObjectStat, attributes: Attributes, writer: str | None) -> Signer:
-        signers = self._state.signers
-        daemon = signers.daemon()
-        if self._state.config.sign_as == "daemon":
-            return daemon
-        if found.owner is not None:
-            return signers.for_owner(found.owner.id) or daemon
-        if writer is not None and writer != daemon.name:
-            return signers.for_uid(attributes.uid) or daemon
-        return daemon
 
     def _moved(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
-from errno import ENAMETOOLONG, ESTALE
+from errno import EACCES, ENAMETOOLONG, ESTALE
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
@@ -64,7 +64,8 @@ class Resolver:
                     entry = self.row_entry(parent, row)
             if entry is None or not entry.exact:
                 bucket, prefix = state.table.place(parent)
-                entry = await self._fetch(bucket, prefix + segment, known)
+                row = listing.get(name) if listing is not None else None
+                entry = await self._fetch(bucket, prefix + segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
             if entry is None:
@@ -136,8 +137,11 @@ class Resolver:
 
     # What S3 says.
 
-    async def _fetch(self, bucket: str, key: str, known: Inode | None) -> Entry | None:
-        """Ask for the object and for keys below it at once; a folder hides its namesake."""
+    async def _fetch(
+        self, bucket: str, key: str, known: Inode | None, row: Row | None
+    ) -> Entry | None:
+        """Ask for the object and for keys below it at once, or, where a listing has just told
+        which of them there is, for that one. A folder hides its namesake."""
         if len(key.encode()) > MAX_KEY_BYTES:
             return None
         store = self._state.daemon_store
@@ -153,7 +157,13 @@ class Resolver:
                     return None
                 raise
 
-        page, found = await both(below, here)
+        page, found = ListPage((), (), None), None
+        if row is None:
+            page, found = await both(below, here)
+        elif row.stat is None:
+            page = await below()
+        else:
+            found = await here()
         if page.objects or page.prefixes:
             return await self._folder(bucket, f"{key}/", page)
         return self.file_entry(bucket, found) if found is not None else None
@@ -166,17 +176,17 @@ class Resolver:
         Plain S3 names no owner in a HEAD: then it is the one known of the same version, else a
         listing of that one key gives it.
         """
-        owner_known = self._head_names_owner or not store.capabilities.listing_owner
-        if owner_known or known is not None:
-            found = await store.head(bucket, key)
+        owner_comes = self._head_names_owner or not store.capabilities.listing_owner
+
+        async def heading() -> ObjectStat:
+            return await self._head(store, bucket, key)
+
+        if owner_comes or known is not None:
+            found = await heading()
         else:
 
-            async def heading() -> ObjectStat:
-                return await store.head(bucket, key)
-
             async def owning() -> ListPage:
-                daemon = self._state.daemon_store
-                return await daemon.list_objects(bucket, prefix=key, max_keys=1)
+                return await self._listed(bucket, key)
 
             found, page = await both(heading, owning)
             found = _with_listed_owner(found, page)
@@ -186,10 +196,27 @@ class Resolver:
             if former is not None and self._same_version(former, found):
                 found = replace(found, owner=former.owner)
             else:
-                page = await self._state.daemon_store.list_objects(bucket, prefix=key, max_keys=1)
-                found = _with_listed_owner(found, page)
+                found = _with_listed_owner(found, await self._listed(bucket, key))
         self._state.known.remember(bucket, found)
         return found
+
+    async def _listed(self, bucket: str, key: str) -> ListPage:
+        """A listing of one key, which names its owner."""
+        return await self._state.daemon_store.list_objects(bucket, prefix=key, max_keys=1)
+
+    async def _head(self, store: ObjectStore, bucket: str, key: str) -> ObjectStat:
+        """HEAD; what the daemon may not read (RGW closes an object to all but its writer) is
+        asked for as the owner, since attributes are shown to all who may look into the folder."""
+        try:
+            return await store.head(bucket, key)
+        except S3Error as error:
+            if error.errno != EACCES or store is not self._state.daemon_store:
+                raise
+            for row in (await self._listed(bucket, key)).objects:
+                signer = self._state.signers.for_owner(row.owner.id) if row.owner else None
+                if row.key == key and signer is not None:
+                    return await signer.store.head(bucket, key)
+            raise
 
     def _same_version(self, former: ObjectStat, found: ObjectStat) -> bool:
         """Whether the owner of ``former`` may be taken for that of ``found``. What a trusted
@@ -205,7 +232,7 @@ class Resolver:
         if marker is not None and marker.metadata is None:
             metadata = self._state.known.recall(bucket, marker)
             if metadata is None:
-                headed = await self._state.daemon_store.head(bucket, prefix)
+                headed = await self._head(self._state.daemon_store, bucket, prefix)
                 marker = replace(headed, owner=headed.owner or marker.owner)
                 self._state.known.remember(bucket, marker)
             else:

@@ -14,7 +14,7 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode, size_of
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.permissions import refusal
-from s3posixfs.fs.resolver import absent
+from s3posixfs.fs.resolver import Resolver, absent
 from s3posixfs.fs.signers import Signer
 
 DIRECTORY_TYPE = "application/x-directory"
@@ -23,23 +23,9 @@ DIRECTORY_TYPE = "application/x-directory"
 class Rewriter:
     """Writes attributes of objects and markers that are in S3."""
 
-    def __init__(self, state: MountState) -> None:
+    def __init__(self, state: MountState, resolver: Resolver) -> None:
         self._state = state
-
-    def owner_signer(self, inode: Inode) -> Signer:
-        """The identity the object belongs to, where there are credentials for it; else the
-        daemon, which keeps the owner as metadata. A copy belongs to who signs it."""
-        signers = self._state.signers
-        daemon = signers.daemon()
-        if self._state.config.sign_as == "daemon":
-            return daemon
-        entry = inode.entry
-        if entry.stat is not None and entry.stat.owner is not None:
-            return signers.for_owner(entry.stat.owner.id) or daemon
-        if entry.writer is not None and entry.writer != daemon.name:
-            # S3 has not named the owner yet; whose it is was proven when it was written.
-            return signers.for_uid(inode.attributes.uid) or daemon
-        return daemon
+        self._resolver = resolver
 
     async def rewrite(
         self,
@@ -53,7 +39,7 @@ class Rewriter:
         ``signer`` becomes the S3 owner; without one the object stays whose it is. Unknown keys
         survive. ENOSPC over S3's 2 KB; ESTALE where the object was replaced meanwhile.
         """
-        chosen = signer or self.owner_signer(inode)
+        chosen = signer or self._state.access.owner(inode.entry)
         settled = self._state.rules.settle(attributes, chosen)
         if inode.is_directory:
             await self._put_marker(inode, settled, chosen, metadata)
@@ -73,7 +59,7 @@ class Rewriter:
         bucket, key = state.table.key(inode)
         try:
             # A listing may leave keys out; what is to survive must be read first.
-            headed = await state.daemon_store.head(bucket, key)
+            headed = await self._resolver.head(state.daemon_store, bucket, key, inode)
         except S3Error as error:
             if absent(error):
                 raise refusal(ESTALE) from error
@@ -95,7 +81,7 @@ class Rewriter:
         found = ObjectStat(
             key=key,
             size=headed.size,
-            etag=result.etag or (await state.daemon_store.head(bucket, key)).etag,
+            etag=result.etag or (await signer.store.head(bucket, key)).etag,
             last_modified=result.last_modified,
             metadata=new,
             content_type=headed.content_type,

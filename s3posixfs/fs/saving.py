@@ -130,7 +130,7 @@ class Saver:
         if former is None and found is not None:
             bucket, key = state.table.key(inode)
             version = ObjectVersion(bucket, key, found.etag, found.size)
-            base = state.readers.open(state.daemon_store, version)
+            base = state.readers.open(state.access.owner(inode.entry).store, version)
         source = former if former is not None else base
         copy: StagedFile = state.staging.create(None)
         try:
@@ -208,7 +208,10 @@ class Saver:
             for open_file in tuple(self._owed):
                 self._owed.discard(open_file)
                 if not open_file.handles:
-                    await self.abandon(open_file)
+                    try:
+                        await self.abandon(open_file)
+                    except Exception:
+                        logger.exception("%s could not be let go", open_file.inode.path())
 
     async def drain(self) -> tuple[str, ...]:
         """Upload everything dirty, eight files at a time; the paths that could not be."""

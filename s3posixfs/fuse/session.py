@@ -89,7 +89,7 @@ async def serve(
 async def _announce(mountpoint: str, ready: Callable[[], None]) -> None:
     # The first stat is served by main(), so it must not run on this thread.
     with contextlib.suppress(OSError):
-        await trio.to_thread.run_sync(raise_read_ahead, mountpoint)
+        await trio.to_thread.run_sync(raise_read_ahead, mountpoint, abandon_on_cancel=True)
     ready()
 
 

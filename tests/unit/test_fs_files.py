@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities
 from s3posixfs.fs.attributes import NS, AttributeChanges
-from tests.filesystem_bed import ALICE, BUCKET, PLAIN, ROOT, Bed, filesystem_bed
+from tests.filesystem_bed import ALICE, BUCKET, PLAIN, ROOT, filesystem_bed
 from tests.memory_store import ALL_CAPABILITIES
 
 STORES = pytest.mark.parametrize(
@@ -21,6 +23,15 @@ STORES = pytest.mark.parametrize(
 
 def has_errno(code: int) -> pytest.RaisesExc[OSError]:
     return pytest.RaisesExc(OSError, check=lambda error: error.errno == code)
+
+
+@contextmanager
+def suppress_stale() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
 
 
 @STORES
@@ -187,13 +198,10 @@ async def test_replaced_while_being_read_is_estale_not_a_mixture(tmp_path: Path)
         opened = await bed.fs.open(found.inode, os.O_RDONLY, ROOT)
         assert bytes(await bed.fs.read(opened.handle, 0, 1000)) == old[:1000]
         bed.put("a", new)
-        bed.store.state.requests.clear()
-        seen = b""
-        try:
+        # Read-ahead may have the old bytes at hand; new ones must not follow old ones.
+        with suppress_stale():
             seen = bytes(await bed.fs.read(opened.handle, 3_900_000, 1000))
-        except OSError as error:
-            assert error.errno == errno.ESTALE
-        assert seen in (b"", old[3_900_000:3_901_000])
+            assert seen == old[3_900_000:3_901_000]
         await bed.fs.release(opened.handle)
 
 
@@ -276,8 +284,7 @@ async def test_unknown_metadata_survives(tmp_path: Path) -> None:
         )
         await bed.chmod("a", 0o600, ALICE)
         await bed.write("a", b"new", ALICE)
-        found: Bed = bed
-        metadata = found.store.stat(BUCKET, "a").metadata
+        metadata = bed.store.stat(BUCKET, "a").metadata
         assert metadata is not None
         assert metadata["colour"] == "blue"
         assert "file-owner" not in metadata
