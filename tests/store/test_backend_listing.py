@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store.backend.directory import DirectoryBackend
-from s3posixfs.store.backend.records import Listing
+from s3posixfs.store.backend.records import Listing, ObjectRecord
 from tests.store.backend_kit import BUCKET, NASTY, backend_at, facts_of, keys, put
 
 KEYS = [
@@ -157,6 +158,41 @@ def test_a_snapshot_that_is_kept_is_dropped_when_the_directory_changes(tmp_path:
     put(backend, f"d/{long}y")  # changes only the directory inside
     os.utime(folder / "d", ns=(old, old))
     assert keys(backend) == [f"d/{long}", f"d/{long}y"]
+    backend.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_record_that_is_kept_is_dropped_when_its_file_changes(tmp_path: Path) -> None:
+    backend = backend_at(tmp_path / "root")
+    file = tmp_path / "root" / BUCKET / "k"
+    put(backend, "k", b"body")
+    time.sleep(0.25)  # at rest: what is read now is kept
+
+    def listed() -> ObjectRecord:
+        backend.list(BUCKET)
+        (record,) = backend.list(BUCKET).objects
+        assert record == backend.head(BUCKET, "k")
+        return record
+
+    first = listed()
+    backend.set_tags(BUCKET, "k", {"a": "1"})
+    assert listed().tags == {"a": "1"}
+    time.sleep(0.25)
+    listed()
+    file.write_bytes(b"BODY")
+    assert listed().etag != first.etag
+    time.sleep(0.25)
+    listed()
+    os.chown(file, 1002, 1002)
+    assert listed().owner_id == "bob"
+    time.sleep(0.25)
+    listed()
+    put(backend, "k", b"newer")
+    assert listed().size == 5
+    time.sleep(0.25)
+    listed()
+    os.link(file, file.with_name("l"))
+    assert [record.key for record in backend.list(BUCKET).objects] == ["k", "l"]
     backend.close()
 
 

@@ -28,6 +28,7 @@ from s3posixfs.store.backend.names import (
     is_plain,
 )
 from s3posixfs.store.backend.problems import no_such_bucket, no_such_key, precondition_failed
+from s3posixfs.store.backend.recent import RecentRecords
 from s3posixfs.store.backend.records import Condition, ObjectRecord
 from s3posixfs.store.backend.tree import (
     DIRECTORY_FLAGS,
@@ -65,7 +66,7 @@ class Found:
 class Lookup:
     """The objects below an open root directory, to be read."""
 
-    __slots__ = ("_root", "facts", "user_of_uid")
+    __slots__ = ("_recent", "_root", "facts", "user_of_uid")
 
     def __init__(
         self, root: int, facts: FactsStore, user_of_uid: Callable[[int], str | None]
@@ -73,6 +74,7 @@ class Lookup:
         self._root = root
         self.facts = facts
         self.user_of_uid = user_of_uid
+        self._recent = RecentRecords()
 
     def open_bucket(self, bucket: str) -> int:
         """The open directory of a bucket; S3Error NoSuchBucket (404)."""
@@ -95,19 +97,20 @@ class Lookup:
 
         None as well for a file of a local program that the store may not read.
         """
-        beside = beside_names(segment)
-        plain = (segment,) if is_plain(segment) else beside
         for _ in range(_ATTEMPTS):
             try:
-                for names in (plain, beside, plain):
-                    found = self._open_below(parent, names, key)
-                    if found is not None:
-                        return found.take_record()
+                if is_plain(segment):
+                    record = self._recent_at(parent, segment, key)
+                    if record is not None:
+                        return record
+                found = self._open_below(parent, beside_names(segment), key)
+                if found is None and is_plain(segment):
+                    found = self._open_file(parent, segment, key)
+                return None if found is None else found.take_record()
             except FactsGone:
                 continue
             except PermissionError:
                 return None
-            return None
         return None
 
     def marker_at(self, fd: int, key: str) -> ObjectRecord | None:
@@ -154,6 +157,24 @@ class Lookup:
         else:
             return None
         return found or self._open_at(bucket_fd, path, path.plain)
+
+    def _recent_at(self, parent: int, name: bytes, key: str) -> ObjectRecord | None:
+        """The object in a file, read anew only when the file has changed since."""
+        if self.facts.xattrs:
+            try:
+                stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+            record = self._recent.get(stat, key)
+            if record is not None:
+                return record
+        found = self._open_file(parent, name, key)
+        if found is None:
+            return None
+        # Whose a uid is may change without the file: such owners are looked up every time.
+        if found.stored is not None and found.stored.file_uid == found.stat.st_uid:
+            self._recent.keep(found.stat, found.record)
+        return found.take_record()
 
     def _open_at(self, bucket_fd: int, path: KeyPath, place: Place) -> Found | None:
         names = [step.name for step in place.steps]
