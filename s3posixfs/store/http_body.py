@@ -10,7 +10,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.store.transport import Transport
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_RECEIVE_BYTES = 64 * 1024
+_RECEIVE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE = 256
 _MAX_TRAILER_BYTES = 8 * 1024
 # RFC 9112, 7.1: a size in hex, then perhaps extensions, which mean nothing here.

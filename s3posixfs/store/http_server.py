@@ -100,9 +100,13 @@ class HttpServer:
                     nursery.start_soon(self._accept, listener, nursery)
 
     def drain(self) -> None:
-        """Accept no more, close idle connections, give what is in flight its time to finish."""
+        """Accept no more, close idle connections, give what is in flight its time to finish.
+
+        Called again, it gives no more time.
+        """
+        time = 0.0 if self._draining else self._limits.drain
         self._draining = True
-        self._all.deadline = trio.current_time() + self._limits.drain
+        self._all.deadline = trio.current_time() + time
         for scope in list(self._accepting | self._idle):
             scope.cancel()
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +83,16 @@ def open_listeners(config: ServerConfig) -> list[socket.socket]:
         ) from None
 
 
-def prepare_root(root: Path) -> None:
-    """Make the folder of the objects; OperatorError unless it can be written."""
+def prepare_root(root: Path, state: Path) -> None:
+    """Make the folder of the objects; OperatorError unless it can be written.
+
+    Folders in the root are buckets, so the state with its keys may not be among them.
+    """
+    if state.resolve().is_relative_to(root.resolve()):
+        raise OperatorError(
+            f"the state {state} lies in the root {root}, where it would be a bucket; "
+            "name another with --state"
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         writable = os.access(root, os.W_OK | os.X_OK)
@@ -131,10 +140,14 @@ async def serve(
     """
     least_session = least_session_seconds()
     tls = tls_context(config)
-    prepare_root(config.root)
+    prepare_root(config.root, config.state)
     threads = trio.CapacityLimiter(_THREADS)
-    with State.open(config.state, create=True, clock=clock) as state:
-        backend = DirectoryBackend(config.root, user_of_uid=state.user_of_uid, clock=clock)
+    with (
+        State.open(config.state, create=True, clock=clock) as state,
+        closing(
+            DirectoryBackend(config.root, user_of_uid=state.user_of_uid, clock=clock)
+        ) as backend,
+    ):
         audit = AuditLog(config.state / "audit.log")
         audit.open()
         service = Service(
@@ -151,15 +164,15 @@ async def serve(
         server = HttpServer(application, threads=threads, tls=tls)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(audit.run)
                 nursery.start_soon(_drain_on_signal, signals, server)
-                ready()
-                await server.serve(listeners)
-                audit.close()
-                nursery.cancel_scope.deadline = trio.current_time() + 5
+                async with trio.open_nursery() as writing:
+                    writing.start_soon(audit.run)
+                    ready()
+                    await server.serve(listeners)
+                    audit.close()
+                nursery.cancel_scope.cancel()
 
 
 async def _drain_on_signal(signals: object, server: HttpServer) -> None:
     async for _ in signals:  # type: ignore[attr-defined]
         server.drain()
-        return

@@ -32,7 +32,7 @@ def run(config: ServerConfig, workers: int, ready: Callable[[str], None]) -> int
     """
     server.tls_context(config)
     server.least_session_seconds()
-    server.prepare_root(config.root)
+    server.prepare_root(config.root, config.state)
     listeners = server.open_listeners(config)
     url = server.base_url(config, listeners)
     if workers == 1:

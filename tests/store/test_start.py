@@ -68,6 +68,12 @@ def test_root_that_is_a_file(tmp_path: Path) -> None:
     assert "--root" in refused(tmp_path, "--listen", "127.0.0.1:0")
 
 
+def test_state_among_the_buckets(tmp_path: Path) -> None:
+    inside = str(tmp_path / "objects" / "state")
+    line = refused(tmp_path, "--listen", "127.0.0.1:0", "--state", inside)
+    assert "bucket" in line
+
+
 def test_damaged_state(tmp_path: Path) -> None:
     with StoreProcess(tmp_path):
         pass

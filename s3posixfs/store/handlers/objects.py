@@ -6,7 +6,7 @@ Source: the S3 API reference, the pages of these operations.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -245,29 +245,40 @@ def delete_objects(service: Service, request: Request) -> Response:
             raise xml.malformed()
     if not wanted or len(wanted) > _MAX_DELETED:
         raise xml.malformed()
+    refused = _delete_all(service, request, wanted)
     parts: list[str] = []
-    for key, version, condition in wanted:
-        try:
-            _delete_one(service, request, key, version, condition)
-        except S3Error as error:
+    for key, _, _ in wanted:
+        error = refused.get(key)
+        if error is not None:
             fields_out = xml.leaf("Key", key) + xml.leaf("Code", error.code)
             parts.append(f"<Error>{fields_out}{xml.leaf('Message', error.message)}</Error>")
-        else:
-            if not quiet:
-                parts.append(f"<Deleted>{xml.leaf('Key', key)}</Deleted>")
+        elif not quiet:
+            parts.append(f"<Deleted>{xml.leaf('Key', key)}</Deleted>")
     return Response(200, [xml.XML_HEADERS], xml.document("DeleteResult", parts))
 
 
-def _delete_one(
-    service: Service, request: Request, key: str, version: str, condition: Condition
-) -> None:
-    resource = f"arn:aws:s3:::{request.bucket}/{key}"
-    service.authoriser.require(request, "s3:DeleteObject", resource, bucket=request.bucket)
-    if len(key.encode()) > MAX_KEY_BYTES:
-        raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
-    if version not in ("", "null"):
-        raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
-    service.backend.delete(request.bucket, key, condition)
+def _delete_all(
+    service: Service, request: Request, wanted: Sequence[tuple[str, str, Condition]]
+) -> dict[str, S3Error]:
+    """Remove what may be removed; what may not or failed, by key."""
+    refused: dict[str, S3Error] = {}
+    together: list[str] = []
+    for key, version, condition in wanted:
+        try:
+            resource = f"arn:aws:s3:::{request.bucket}/{key}"
+            service.authoriser.require(request, "s3:DeleteObject", resource, bucket=request.bucket)
+            if len(key.encode()) > MAX_KEY_BYTES:
+                raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
+            if version not in ("", "null"):
+                raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
+            if condition.if_match is not None:
+                service.backend.delete(request.bucket, key, condition)
+            else:
+                together.append(key)
+        except S3Error as error:
+            refused[key] = error
+    refused.update(service.backend.delete_many(request.bucket, together))
+    return refused
 
 
 def rename_object(service: Service, request: Request) -> Response:

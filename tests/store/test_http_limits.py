@@ -1,0 +1,123 @@
+"""The HTTP server's limits on time and number, with an application that answers at once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.store.http_body import BodyReader
+from s3posixfs.store.http_head import RequestHead
+from s3posixfs.store.http_server import HttpServer, Limits, listen
+from s3posixfs.store.response import Response
+
+
+class Echo:
+    """An answer on its way."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        self.request_id = "ID"
+        self.sent = -1
+
+    def finished(self, sent: int) -> None:
+        self.sent = sent
+
+
+class EchoApplication:
+    """Answers with the body it got."""
+
+    async def handle(self, head: RequestHead, body: BodyReader, peer: str, *, secure: bool) -> Echo:
+        try:
+            return Echo(Response(200, body=await body.read(1000)))
+        except S3Error as error:
+            return self.refuse(error, peer)
+
+    def refuse(self, error: S3Error, peer: str) -> Echo:
+        return Echo(Response(error.status, body=error.code.encode()))
+
+
+@asynccontextmanager
+async def serving(limits: Limits) -> AsyncIterator[tuple[HttpServer, int]]:
+    server = HttpServer(EchoApplication(), threads=trio.CapacityLimiter(2), limits=limits)
+    listeners = listen("127.0.0.1", 0)
+    port = listeners[0].getsockname()[1]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, listeners)
+            yield server, port
+            server.drain()
+
+
+async def rest(stream: trio.SocketStream) -> bytes:
+    data = b""
+    async for piece in stream:
+        data += piece
+    return data
+
+
+async def test_a_slow_head_is_ended() -> None:
+    async with serving(Limits(head=0.2)) as (_, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: h\r\n")
+        assert b"RequestTimeout" in await rest(stream)
+        await stream.aclose()
+
+
+async def test_an_idle_connection_is_ended_without_a_word() -> None:
+    async with serving(Limits(idle=0.2)) as (_, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        assert await rest(stream) == b""
+        await stream.aclose()
+
+
+async def test_a_body_that_stalls_is_ended() -> None:
+    async with serving(Limits(stall=0.2)) as (_, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab")
+        answer = await rest(stream)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"RequestTimeout" in answer
+        await stream.aclose()
+
+
+async def test_more_connections_than_allowed_wait() -> None:
+    request = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab"
+    async with serving(Limits(connections=1)) as (_, port):
+        first = await trio.open_tcp_stream("127.0.0.1", port)
+        await first.send_all(request)
+        assert (await first.receive_some(1000)).endswith(b"\r\n\r\nab")
+        second = await trio.open_tcp_stream("127.0.0.1", port)
+        await second.send_all(request)
+        with trio.move_on_after(0.2) as scope:
+            await second.receive_some(1000)
+        assert scope.cancelled_caught
+        await first.aclose()
+        assert (await second.receive_some(1000)).endswith(b"\r\n\r\nab")
+        await second.aclose()
+
+
+async def test_a_second_drain_waits_no_longer() -> None:
+    async with serving(Limits(drain=60)) as (server, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab")
+        await trio.sleep(0.1)
+        server.drain()
+        await trio.sleep(0.1)
+        server.drain()
+        with suppress(trio.BrokenResourceError):
+            assert await stream.receive_some(1000) == b""
+        await stream.aclose()
+
+
+async def test_a_free_port_is_the_same_for_every_address() -> None:
+    listeners = listen("localhost", 0)
+    try:
+        assert len({sock.getsockname()[1] for sock in listeners}) == 1
+        assert all(sock.type == socket.SOCK_STREAM for sock in listeners)
+    finally:
+        for sock in listeners:
+            sock.close()
