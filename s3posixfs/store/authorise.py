@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from s3posixfs.core.clock import Clock
@@ -47,20 +48,92 @@ _LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")
 _LISTING_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 
 
-class BucketPolicies(Protocol):
-    """Where bucket policies are kept."""
+_TAGGED_ACTIONS = frozenset(
+    {"s3:GetObject", "s3:GetObjectAcl", "s3:GetObjectTagging", "s3:DeleteObject"}
+)
+_TAG_KEY = "existingobjecttag/"
+
+
+class Tagged(Protocol):
+    """What is asked of an object before its tags can decide."""
+
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+
+class Objects(Protocol):
+    """Where bucket policies and the tags of objects are kept."""
 
     def get_document(self, bucket: str, kind: str) -> bytes | None: ...
+
+    def head(self, bucket: str, key: str) -> Tagged: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides one action for one request on any number of resources of a bucket."""
+
+    principal: str | None
+    action: str
+    context: Context
+    identity: Sequence[tuple[str, PolicyDocument]]
+    session: PolicyDocument | None
+    bucket: PolicyDocument | None
+    unlimited: bool
+
+    @property
+    def wants_tags(self) -> bool:
+        """Whether a policy looks at the tags of the object that is asked for."""
+        documents = [document for _, document in self.identity]
+        documents += [document for document in (self.session, self.bucket) if document is not None]
+        return any(_TAG_KEY in document.compact.lower() for document in documents)
+
+    def decide(self, resource: str, tags: Mapping[str, str] | None = None) -> Decision:
+        """The decision on ``resource``, an object with ``tags``."""
+        if self.unlimited:
+            return Decision(True, "role admin", None, ADMINISTRATOR_NAME)
+        context = self.context
+        if tags:
+            extra = {f"s3:{_TAG_KEY}{name.lower()}": value for name, value in tags.items()}
+            context = {**context, **extra}
+        wanted = AccessRequest(self.action, resource, context, self.principal)
+        return decide(wanted, identity=self.identity, session=self.session, bucket=self.bucket)
 
 
 class Authoriser:
     """Decides requests from the state's policies and the buckets'."""
 
-    def __init__(self, state: State, buckets: BucketPolicies, clock: Clock) -> None:
+    def __init__(self, state: State, objects: Objects, clock: Clock) -> None:
         self._state = state
-        self._buckets = buckets
+        self._objects = objects
         self._clock = clock
         self._compiled: dict[str, tuple[bytes, PolicyDocument]] = {}
+
+    def judge(
+        self,
+        request: Request,
+        action: str,
+        *,
+        bucket: str = "",
+        extra: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> Judge:
+        """What decides ``action`` for this request's caller.
+
+        Reads the policy of ``bucket`` where one is named, so call it in a thread then.
+        """
+        caller = request.who
+        session = caller.session.policy if caller.session is not None else None
+        unlimited = caller.is_admin and session is None
+        return Judge(
+            principal=principal_arn(caller),
+            action=action,
+            context={} if unlimited else self._context(request, caller, action, extra or {}),
+            identity=self._state.policies_for(caller.user) if caller.user is not None else (),
+            session=session,
+            # No bucket policy can lock the administrator out.
+            bucket=self.bucket_policy(bucket) if bucket and not caller.is_admin else None,
+            unlimited=unlimited,
+        )
 
     def decide(
         self,
@@ -74,24 +147,14 @@ class Authoriser:
     ) -> Decision:
         """The decision for ``action`` on ``resource``, ``noted`` in the request's audit trail.
 
-        Reads the policy of ``bucket`` where one is named, so call it in a thread then.
+        Reads the policy of ``bucket`` where one is named, and the object's tags where a policy
+        asks for them, so call it in a thread then.
         """
-        caller = request.who
-        session = caller.session.policy if caller.session is not None else None
-        if caller.is_admin and session is None:
-            decision = Decision(True, "role admin", None, ADMINISTRATOR_NAME)
-        else:
-            wanted = AccessRequest(
-                action,
-                resource,
-                self._context(request, caller, action, extra or {}),
-                principal_arn(caller),
-            )
-            bucket_policy = None
-            identity = self._state.policies_for(caller.user) if caller.user is not None else ()
-            if bucket and not caller.is_admin:
-                bucket_policy = self.bucket_policy(bucket)
-            decision = decide(wanted, identity=identity, session=session, bucket=bucket_policy)
+        judge = self.judge(request, action, bucket=bucket, extra=extra)
+        tags: Mapping[str, str] | None = None
+        if action in _TAGGED_ACTIONS and not judge.unlimited and judge.wants_tags:
+            tags = self._existing_tags(bucket, resource)
+        decision = judge.decide(resource, tags)
         audit = request.audit
         # The first refusal is what decided; a later decision never hides it.
         if noted and audit.decision != "deny":
@@ -99,6 +162,14 @@ class Authoriser:
             audit.decision = "allow" if decision.allowed else "deny"
             audit.sid, audit.policy = decision.sid, decision.policy
         return decision
+
+    def _existing_tags(self, bucket: str, resource: str) -> Mapping[str, str]:
+        try:
+            return self._objects.head(bucket, resource.partition("/")[2]).tags
+        except S3Error as error:
+            if error.status == 404 or error.code == "KeyTooLongError":
+                return {}
+            raise
 
     def require(
         self,
@@ -117,7 +188,7 @@ class Authoriser:
     def bucket_policy(self, bucket: str) -> PolicyDocument | None:
         """The bucket's policy, compiled once; one that can't be read denies everything."""
         try:
-            text = self._buckets.get_document(bucket, "policy")
+            text = self._objects.get_document(bucket, "policy")
         except S3Error as error:
             if error.code in ("NoSuchBucket", "InvalidBucketName"):
                 return None
@@ -135,19 +206,6 @@ class Authoriser:
             compiled = _NOTHING
         self._compiled[bucket] = (text, compiled)
         return compiled
-
-    def needs_existing_tags(self, request: Request, bucket: str) -> bool:
-        """Whether a policy asks for the tags of the object, which must be read first."""
-        caller = request.who
-        documents: list[PolicyDocument | None] = [self.bucket_policy(bucket)]
-        if caller.session is not None:
-            documents.append(caller.session.policy)
-        if caller.user is not None:
-            documents += (document for _, document in self._state.policies_for(caller.user))
-        return any(
-            document is not None and "existingobjecttag/" in document.compact.lower()
-            for document in documents
-        )
 
     def _context(
         self,

@@ -212,6 +212,16 @@ def object_headers(record: ObjectRecord) -> Headers:
     return headers
 
 
+def range_still_meant(headers: Mapping[str, str], record: ObjectRecord) -> bool:
+    """Whether ``If-Range`` lets a Range count: only for the very same object (RFC 9110, 13.1.5)."""
+    validator = headers.get("if-range", "").strip()
+    if not validator:
+        return True
+    if validator.startswith('"'):
+        return unquoted(validator) == record.etag
+    return parse_http_date(validator) == float(int(record.last_modified))
+
+
 def parse_range(text: str, size: int) -> tuple[int, int] | None:
     """First byte and length of a ``Range``; ``None`` where it is to be ignored (RFC 9110, 14.2).
 

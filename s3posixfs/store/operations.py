@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from s3posixfs.core.errors import S3Error
 from s3posixfs.store.handlers import (
     buckets,
     copying,
@@ -24,17 +23,6 @@ _CONFIGURATION_BYTES = 64 * 1024
 
 _READ = frozenset({"versionId", "partNumber", *objects.OVERRIDES})
 _PAGING = frozenset({"prefix", "delimiter", "encoding-type", "max-keys"})
-
-
-def _existing_tags(service: Service, request: Request) -> Mapping[str, str | Sequence[str]]:
-    """The tags of the object that is asked for, where a policy looks at them."""
-    if not service.authoriser.needs_existing_tags(request, request.bucket):
-        return {}
-    try:
-        record = service.backend.head(request.bucket, request.key)
-    except S3Error:
-        return {}
-    return {f"s3:existingobjecttag/{name.lower()}": value for name, value in record.tags.items()}
 
 
 def _request_tags(service: Service, request: Request) -> Mapping[str, str | Sequence[str]]:
@@ -264,7 +252,6 @@ OPERATIONS: Sequence[Operation] = (
         "object",
         "s3:GetObject",
         handler=objects.get_object,
-        context=_existing_tags,
         parameters=_READ,
     ),
     Operation(
@@ -273,7 +260,6 @@ OPERATIONS: Sequence[Operation] = (
         "object",
         "s3:GetObject",
         handler=objects.get_object,
-        context=_existing_tags,
         parameters=_READ,
     ),
     Operation(
@@ -282,7 +268,6 @@ OPERATIONS: Sequence[Operation] = (
         "object",
         "s3:GetObjectAcl",
         handler=probes.object_acl,
-        context=_existing_tags,
         selector="acl",
         parameters=frozenset({"versionId"}),
     ),
@@ -292,7 +277,6 @@ OPERATIONS: Sequence[Operation] = (
         "object",
         "s3:GetObjectTagging",
         handler=probes.object_tagging,
-        context=_existing_tags,
         selector="tagging",
         parameters=frozenset({"versionId"}),
     ),
@@ -328,7 +312,6 @@ OPERATIONS: Sequence[Operation] = (
         "object",
         "s3:DeleteObject",
         handler=objects.delete_object,
-        context=_existing_tags,
         parameters=frozenset({"versionId"}),
     ),
     # --- multipart uploads

@@ -48,6 +48,20 @@ def test_ranges_that_are_none(client: Any, refusal: Refusal, raw: RawClient) -> 
         assert raw.get("/photos/big", ("range", text)).status == 200
 
 
+def test_a_range_of_an_older_object_gives_all_of_the_new(client: Any, raw: RawClient) -> None:
+    etag = client.put_object(Bucket="photos", Key="big", Body=BIG)["ETag"]
+    modified = raw.get("/photos/big").headers["last-modified"]
+    for validator, status in (
+        (etag, 206),
+        (modified, 206),
+        ('"other"', 200),
+        (f"W/{etag}", 200),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 200),
+    ):
+        answer = raw.get("/photos/big", ("range", "bytes=0-9"), ("if-range", validator))
+        assert (answer.status, len(answer.body)) == (status, 10 if status == 206 else len(BIG))
+
+
 def test_read_conditions(client: Any, refusal: Refusal) -> None:
     etag = client.put_object(Bucket="photos", Key="c", Body=b"x")["ETag"]
     there: dict[str, Any] = {"Bucket": "photos", "Key": "c"}

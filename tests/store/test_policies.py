@@ -14,6 +14,7 @@ import pytest
 from botocore.config import Config
 
 from tests.store.conftest import Refusal
+from tests.store.raw import RawClient
 from tests.store_process import StoreProcess, User
 
 DENIED = ("AccessDenied", 403)
@@ -126,16 +127,43 @@ def test_existing_tags_decide(running: StoreProcess, client: Any, refusal: Refus
         assert refusal(red.get_object, Bucket="photos", Key="public/1") == DENIED
 
 
+def test_no_way_round_a_denied_tag(running: StoreProcess, client: Any, refusal: Refusal) -> None:
+    client.put_object(Bucket="photos", Key="tags/secret", Body=b"x", Tagging="level=secret")
+    deny = {
+        "Effect": "Deny",
+        "Action": ["s3:GetObject", "s3:DeleteObject"],
+        "Resource": "*",
+        "Condition": {"StringEquals": {"s3:ExistingObjectTag/level": "secret"}},
+    }
+    there: dict[str, Any] = {"Bucket": "photos", "Key": "stolen"}
+    with somebody(running, "thief", policy(allow("s3:*"), deny)) as thief:
+        thief.copy_object(**there, CopySource="photos/public/1")
+        assert refusal(thief.copy_object, **there, CopySource="photos/tags/secret") == DENIED
+        assert refusal(thief.rename_object, **there, RenameSource="tags/secret") == DENIED
+        upload = thief.create_multipart_upload(**there)["UploadId"]
+        part = {"UploadId": upload, "PartNumber": 1, "CopySource": "photos/tags/secret"}
+        assert refusal(thief.upload_part_copy, **there, **part) == DENIED
+        wanted = {"Objects": [{"Key": "tags/secret"}]}
+        assert thief.delete_objects(Bucket="photos", Delete=wanted)["Errors"]
+
+
 def test_metadata_in_listings_needs_get_object(running: StoreProcess) -> None:
-    with somebody(running, "namesonly", policy(allow("s3:ListBucket"))) as names:
-
-        def ask(params: dict[str, Any], **_: Any) -> None:
-            params["query_string"]["metadata"] = "true"
-
-        names.meta.events.register("before-call.s3.ListObjectsV2", ask)
-        page = names.list_objects_v2(Bucket="photos", Prefix="public/")
-        assert page["KeyCount"] == 2
-        assert all("UserMetadata" not in row for row in page["Contents"])
+    deny = {
+        "Effect": "Deny",
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::photos/public/2",
+    }
+    document = policy(allow("s3:ListBucket", "s3:GetObject"), deny)
+    user = running.add_user("names", 1500)
+    running.add_policy("names", document)
+    running.command("policy", "attach", "names", "names")
+    with RawClient(running.port, user) as raw:
+        body = raw.get("/photos", query="list-type=2&metadata=true&prefix=public%2F").body
+    first, second = (row for row in body.split(b"<Contents>")[1:])
+    assert b"<Key>public/1</Key>" in first
+    assert b"<UserMetadata>" in first
+    assert b"<Key>public/2</Key>" in second
+    assert b"<UserMetadata>" not in second
 
 
 def test_bucket_policy(running: StoreProcess, client: Any, bob: User, refusal: Refusal) -> None:
@@ -197,8 +225,6 @@ def test_a_change_counts_at_once(running: StoreProcess, refusal: Refusal) -> Non
 def test_identities_are_for_admins_and_who_is_allowed(
     running: StoreProcess, client: Any, alice: User
 ) -> None:
-    from tests.store.raw import RawClient
-
     with RawClient(running.port, alice) as raw:
         assert raw.get("/", query="s3posixfs-identities=").code == "AccessDenied"
     with RawClient(running.port, running.admin()) as raw:

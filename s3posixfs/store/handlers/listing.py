@@ -76,15 +76,6 @@ def list_objects_v2(service: Service, request: Request) -> Response:
     token = query.get("continuation-token")
     after = _token(request) if token is not None else start_after
     with_metadata = query.get("metadata") == "true"
-    if with_metadata:
-        decision = service.authoriser.decide(
-            request,
-            "s3:GetObject",
-            f"arn:aws:s3:::{request.bucket}/{prefix}*",
-            bucket=request.bucket,
-            noted=False,
-        )
-        with_metadata = decision.allowed
     with_owner = query.get("fetch-owner", "").lower() == "true" or query.get("metadata") == "true"
     page = _page(service, request, prefix, delimiter, after, most)
     parts = [
@@ -104,7 +95,8 @@ def list_objects_v2(service: Service, request: Request) -> Response:
         parts.append(xml.leaf("NextContinuationToken", _make_token(page.next_after)))
     if "encoding-type" in query:
         parts.append(xml.leaf("EncodingType", "url"))
-    parts += _rows(page, encode, with_owner=with_owner, with_metadata=with_metadata)
+    readable = _readable(service, request, page) if with_metadata else frozenset()
+    parts += _rows(page, encode, with_owner=with_owner, readable=readable)
     return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
 
 
@@ -129,7 +121,7 @@ def list_objects(service: Service, request: Request) -> Response:
             parts.append(f"<NextMarker>{encode(page.next_after)}</NextMarker>")
     if "encoding-type" in query:
         parts.append(xml.leaf("EncodingType", "url"))
-    parts += _rows(page, encode, with_owner=True, with_metadata=False)
+    parts += _rows(page, encode, with_owner=True, readable=frozenset())
     return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
 
 
@@ -141,11 +133,24 @@ def _page(
     )
 
 
-def _rows(page: Listing, encode: Encode, *, with_owner: bool, with_metadata: bool) -> list[str]:
+def _readable(service: Service, request: Request, page: Listing) -> frozenset[str]:
+    """The keys whose metadata the caller could have had from HeadObject."""
+    judge = service.authoriser.judge(request, "s3:GetObject", bucket=request.bucket)
+    start = f"arn:aws:s3:::{request.bucket}/"
+    return frozenset(
+        record.key
+        for record in page.objects
+        if judge.decide(start + record.key, record.tags).allowed
+    )
+
+
+def _rows(
+    page: Listing, encode: Encode, *, with_owner: bool, readable: frozenset[str]
+) -> list[str]:
     rows: list[str] = []
     for record in page.objects:
         owner = owner_element(record.owner_id) if with_owner else ""
-        metadata = _metadata(record) if with_metadata else ""
+        metadata = _metadata(record) if record.key in readable else ""
         rows.append(
             f"<Contents><Key>{encode(record.key)}</Key>"
             f"<LastModified>{xml.iso_time(record.last_modified)}</LastModified>"

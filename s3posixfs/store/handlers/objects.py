@@ -30,6 +30,7 @@ from s3posixfs.store.headers import (
     metadata_of,
     object_headers,
     parse_range,
+    range_still_meant,
     tags_of,
     unquoted,
     write_condition,
@@ -122,6 +123,8 @@ def _wanted_range(request: Request, record: ObjectRecord, headers: Headers) -> t
     """Offset, length and status; adds the headers that say which part this is."""
     part = request.query.get("partNumber")
     text = request.headers.get("range")
+    if not range_still_meant(request.headers, record):
+        text = None
     if part is not None:
         if text is not None:
             raise invalid_request("Cannot specify both Range header and partNumber query parameter")
