@@ -260,8 +260,6 @@ def start_mount(demo: Demo) -> Started:
         "profile": "admin",
         "identities": "auto",
         "cache_dir": str(demo.folder / "cache"),
-        # In the shared bucket each of the users may make files; S3's policy still has its say.
-        "dir_mode": "0777",
     }
     text = ",".join(["allow_other", *(f"{name}={value}" for name, value in options.items())])
     with log_path.open("ab") as log:

@@ -46,7 +46,6 @@ class MountProcess:
             "profile": "admin",
             "identities": "auto",
             "allow_other": "on",
-            "dir_mode": "0777",
             "cache_dir": str(folder / "cache"),
         }
         self.options = {**defaults, **(options or {})}
