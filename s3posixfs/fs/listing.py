@@ -119,6 +119,10 @@ class ListingCache:
             return None
         return listing
 
+    def begin_empty(self, directory: Inode, now: float) -> None:
+        """This mount has just made the directory: it is known to hold nothing."""
+        self.begin(directory, now).complete = True
+
     def begin(self, directory: Inode, now: float) -> Listing:
         """A fresh listing: the one there is, or a new one with nothing in it."""
         listing = self.fresh(directory, now)

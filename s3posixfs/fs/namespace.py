@@ -180,7 +180,10 @@ class Namespace:
                 signer,
                 DIRECTORY_TYPE if directory else None,
             )
-            return self._publish(parent, name, attributes, found, signer)
+            inode = self._publish(parent, name, attributes, found, signer)
+            if directory:
+                state.listings.begin_empty(inode, state.now())
+            return inode
 
     async def mknod(
         self, parent: Inode, name: bytes, mode: int, rdev: int, caller: Caller

@@ -344,7 +344,8 @@ class Resolver:
             attributes=attributes,
             links=2 if stat.S_ISDIR(attributes.mode) else 0 if inode.detached else 1,
             blocks=-(-attributes.size // 512),
-            entry_valid=left,
+            # What a row shows as a file may be a link: nothing to be remembered by the kernel.
+            entry_valid=left if entry.exact or attributes.is_directory else 0.0,
             attributes_valid=left if entry.exact else 0.0,
         )
 

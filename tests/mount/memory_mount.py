@@ -35,6 +35,8 @@ async def run(mountpoint: str, cache_dir: Path, kind: str) -> None:
     store = MemoryStore(BUCKET, capabilities=capabilities, authorize=authorize)
     store.acting_as("alice").put_now(BUCKET, "from-alice", b"alice's")
     store.acting_as("bob").put_now(BUCKET, "by/bob", b"bob's")
+    link = {"mode": str(0o120777)}
+    store.acting_as("alice").put_now(BUCKET, "by/link", b"bob", metadata=link)
     clock = SystemClock()
     async with trio.open_nursery() as nursery:
         readers = Readers(
