@@ -49,7 +49,16 @@ _LISTING_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 
 
 _TAGGED_ACTIONS = frozenset(
-    {"s3:GetObject", "s3:GetObjectAcl", "s3:GetObjectTagging", "s3:DeleteObject"}
+    {
+        "s3:DeleteObject",
+        "s3:DeleteObjectTagging",
+        "s3:GetObject",
+        "s3:GetObjectAcl",
+        "s3:GetObjectAttributes",
+        "s3:GetObjectTagging",
+        "s3:PutObjectAcl",
+        "s3:PutObjectTagging",
+    }
 )
 _TAG_KEY = "existingobjecttag/"
 

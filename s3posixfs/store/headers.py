@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
-from urllib.parse import unquote_plus
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_USER_METADATA_BYTES
@@ -16,6 +15,7 @@ from s3posixfs.store.backend.records import KEPT_HEADERS, Condition, ObjectRecor
 from s3posixfs.store.errors import DetailedError, invalid_argument, invalid_request, not_implemented
 from s3posixfs.store.request import Request
 from s3posixfs.store.response import Headers
+from s3posixfs.store.tags import tags_of_header
 
 _METADATA_PREFIX = "x-amz-meta-"
 _NOT_BUILT = (
@@ -82,18 +82,8 @@ def kept_headers_of(request: Request) -> dict[str, str]:
 
 
 def tags_of(request: Request) -> dict[str, str]:
-    """Tags of ``x-amz-tagging``; InvalidTag or BadRequest where S3 would say so."""
-    tags: dict[str, str] = {}
-    text = request.headers.get("x-amz-tagging", "")
-    for part in text.split("&") if text else ():
-        name, _, value = part.partition("=")
-        name, value = unquote_plus(name), unquote_plus(value)
-        if not name or len(name) > 128 or len(value) > 256 or name in tags:
-            raise S3Error("InvalidTag", "The tag provided was not a valid tag.", status=400)
-        tags[name] = value
-    if len(tags) > 10:
-        raise S3Error("BadRequest", "Object tags cannot be greater than 10", status=400)
-    return tags
+    """Tags of ``x-amz-tagging``; InvalidTag, InvalidArgument or BadRequest as S3 would say so."""
+    return tags_of_header(request.headers.get("x-amz-tagging", ""))
 
 
 def unquoted(etag: str) -> str:

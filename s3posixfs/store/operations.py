@@ -12,6 +12,7 @@ from s3posixfs.store.handlers import (
     multipart,
     objects,
     probes,
+    tagging,
 )
 from s3posixfs.store.headers import tags_of
 from s3posixfs.store.request import Request
@@ -30,10 +31,7 @@ def _request_tags(service: Service, request: Request) -> Mapping[str, str | Sequ
     tags = tags_of(request)
     if not tags:
         return {}
-    extra: dict[str, str | Sequence[str]] = {
-        f"s3:requestobjecttag/{name.lower()}": value for name, value in tags.items()
-    }
-    extra["s3:requestobjecttagkeys"] = tuple(tags)
+    extra = tagging.tag_context(tags)
     service.authoriser.require(
         request, "s3:PutObjectTagging", request.resource, bucket=request.bucket, extra=extra
     )
@@ -143,6 +141,25 @@ OPERATIONS: Sequence[Operation] = (
         handler=buckets.delete_policy,
         selector="policy",
     ),
+    # --- configuration of a bucket
+    _probe("GetBucketTagging", "tagging", "s3:GetBucketTagging", tagging.get_bucket_tagging),
+    Operation(
+        "PutBucketTagging",
+        "PUT",
+        "bucket",
+        "s3:PutBucketTagging",
+        handler=tagging.put_bucket_tagging,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="tagging",
+    ),
+    Operation(
+        "DeleteBucketTagging",
+        "DELETE",
+        "bucket",
+        "s3:PutBucketTagging",
+        handler=tagging.delete_bucket_tagging,
+        selector="tagging",
+    ),
     # --- what clients probe for
     _probe(
         "GetBucketVersioning",
@@ -171,12 +188,6 @@ OPERATIONS: Sequence[Operation] = (
         "requestPayment",
         "s3:GetBucketRequestPayment",
         probes.request_payment,
-    ),
-    _probe(
-        "GetBucketTagging",
-        "tagging",
-        "s3:GetBucketTagging",
-        probes.not_found("NoSuchTagSet", "The TagSet does not exist"),
     ),
     _probe(
         "GetBucketCors",
@@ -276,7 +287,26 @@ OPERATIONS: Sequence[Operation] = (
         "GET",
         "object",
         "s3:GetObjectTagging",
-        handler=probes.object_tagging,
+        handler=tagging.get_object_tagging,
+        selector="tagging",
+        parameters=frozenset({"versionId"}),
+    ),
+    Operation(
+        "PutObjectTagging",
+        "PUT",
+        "object",
+        None,  # the tags can decide, so the handler asks
+        handler=tagging.put_object_tagging,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="tagging",
+        parameters=frozenset({"versionId"}),
+    ),
+    Operation(
+        "DeleteObjectTagging",
+        "DELETE",
+        "object",
+        "s3:DeleteObjectTagging",
+        handler=tagging.delete_object_tagging,
         selector="tagging",
         parameters=frozenset({"versionId"}),
     ),

@@ -6,6 +6,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 
 from s3posixfs.core import checksums
@@ -15,6 +16,7 @@ from s3posixfs.store.backend.directory import OpenObject
 from s3posixfs.store.backend.records import Condition, ObjectFacts, ObjectRecord
 from s3posixfs.store.errors import access_denied, invalid_argument, invalid_request, no_such_key
 from s3posixfs.store.handlers.objects import new_facts
+from s3posixfs.store.handlers.tagging import tag_context
 from s3posixfs.store.headers import check_copy_conditions, write_condition
 from s3posixfs.store.payload import requested_algorithm, too_large
 from s3posixfs.store.request import Request, check_bucket_name, decode_path, parse_query
@@ -88,6 +90,8 @@ def copy_object(service: Service, request: Request) -> Response:
             )
         if record.size > MAX_COPY_BYTES:
             raise too_large(record.size)
+        if record.tags and not retagging:
+            _require_tags(service, request, (bucket, key), record.tags)
         facts = replace(
             fresh,
             metadata=fresh.metadata if replacing else record.metadata,
@@ -105,6 +109,23 @@ def copy_object(service: Service, request: Request) -> Response:
         *checksum_elements(made),
     ]
     return Response(200, [xml.XML_HEADERS], xml.document("CopyObjectResult", parts))
+
+
+def _require_tags(
+    service: Service, request: Request, source: tuple[str, str], tags: Mapping[str, str]
+) -> None:
+    """Copying tags is reading them there and writing them here."""
+    bucket, key = source
+    service.authoriser.require(
+        request, "s3:GetObjectTagging", f"arn:aws:s3:::{bucket}/{key}", bucket=bucket
+    )
+    service.authoriser.require(
+        request,
+        "s3:PutObjectTagging",
+        request.resource,
+        bucket=request.bucket,
+        extra=tag_context(tags),
+    )
 
 
 def _store(

@@ -66,17 +66,3 @@ def object_acl(service: Service, request: Request) -> Response:
         return _acl(opened.record.owner_id)
     finally:
         opened.close()
-
-
-def object_tagging(service: Service, request: Request) -> Response:
-    """GetObjectTagging: the tags that came with the object."""
-    opened = open_existing(service, request)
-    try:
-        tags = "".join(
-            f"<Tag>{xml.leaf('Key', name)}{xml.leaf('Value', value)}</Tag>"
-            for name, value in opened.record.tags.items()
-        )
-    finally:
-        opened.close()
-    body = xml.document("Tagging", [f"<TagSet>{tags}</TagSet>"])
-    return Response(200, [xml.XML_HEADERS], body)
