@@ -17,6 +17,7 @@ from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authenticate import authenticate
 from s3posixfs.store.errors import (
     DetailedError,
+    access_denied,
     error_response,
     internal_error,
     invalid_request,
@@ -151,6 +152,9 @@ class StoreApplication:
                 bucket=request.bucket,
                 extra=extra,
             )
+        elif request.who.user is None and service.authoriser.bucket_policy(request.bucket) is None:
+            # Each key would be refused; nobody's body of some MiB is read to find that out.
+            raise access_denied()
         check_expected_owner(service, request)
 
     def _call(self, operation: Operation, request: Request) -> Response:

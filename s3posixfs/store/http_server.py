@@ -32,6 +32,8 @@ from s3posixfs.store.transport import PlainTransport, TlsTransport, Transport
 
 log = logging.getLogger(__name__)
 
+_CONNECTIONS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -43,7 +45,16 @@ class Limits:
     drain: float = 30.0  # for what is in flight when the server ends
     linger: float = 2.0  # for a client to read its error before the connection goes
     discard: int = 256 * 1024  # of a body nobody wanted, to keep the connection
-    connections: int = 4096
+    connections: int = _CONNECTIONS
+
+    @classmethod
+    def within(cls, descriptors: int) -> Limits:
+        """Limits for a process that may have so many files open.
+
+        A request in flight holds its socket, its file and a folder: a flood of connections
+        must not leave those that are served without.
+        """
+        return cls(connections=max(1, min(_CONNECTIONS, descriptors // 3)))
 
 
 class Exchange(Protocol):
@@ -88,6 +99,8 @@ class HttpServer:
         self._draining = False
         self._accepting: set[trio.CancelScope] = set()
         self._idle: set[trio.CancelScope] = set()
+        # Connections from which a request is yet to come, the longest waiting first.
+        self._waiting: dict[trio.CancelScope, None] = {}
         self._places = trio.CapacityLimiter(self._limits.connections)
         self._all = trio.CancelScope()
 
@@ -116,32 +129,45 @@ class HttpServer:
                 self._accepting.add(scope)
                 while not self._draining:
                     # The place is taken before accept: what is too much waits in the backlog.
+                    await trio.lowlevel.wait_readable(listener)
                     place = object()
+                    self._make_place()
                     await self._places.acquire_on_behalf_of(place)
                     try:
-                        sock, peer = await self._accept_one(listener)
+                        found = await self._accept_one(listener)
                     except BaseException:
                         self._places.release_on_behalf_of(place)
                         raise
-                    nursery.start_soon(self._connection, sock, peer, place)
+                    if found is None:
+                        self._places.release_on_behalf_of(place)
+                    else:
+                        nursery.start_soon(self._connection, *found, place)
         finally:
             trio.lowlevel.notify_closing(listener)
             listener.close()
 
-    async def _accept_one(self, listener: socket.socket) -> tuple[socket.socket, str]:
-        while True:
-            try:
-                sock, address = listener.accept()
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(listener)
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    await trio.lowlevel.checkpoint()  # that client left before it was met
-                    continue
+    def _make_place(self) -> None:
+        """Where all places are taken, end the connection that has waited longest for a request.
+
+        So neither idle clients nor a flood of half-sent heads keep others out.
+        """
+        if not self._places.available_tokens and self._waiting:
+            scope = next(iter(self._waiting))
+            del self._waiting[scope]
+            scope.cancel()
+
+    async def _accept_one(self, listener: socket.socket) -> tuple[socket.socket, str] | None:
+        """The next connection; ``None`` where there is none after all."""
+        try:
+            sock, address = listener.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 log.error("cannot accept a connection: %s; trying again", error.strerror)
                 await trio.sleep(0.1)
-            else:
-                return sock, str(address[0])
+            return None  # else that client left before it was met
+        return sock, str(address[0])
 
     async def _connection(self, sock: socket.socket, peer: str, place: object) -> None:
         transport: PlainTransport | TlsTransport | None = None
@@ -152,7 +178,8 @@ class HttpServer:
                 transport = PlainTransport(sock, peer, self._threads, self._limits.stall)
             else:
                 transport = TlsTransport(sock, peer, self._threads, self._limits.stall, self._tls)
-                await transport.handshake()
+                if not await self._handshake(transport):
+                    return
             await self._requests(transport)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the client went away or stalled: nobody is left to tell
@@ -165,6 +192,15 @@ class HttpServer:
                     sock.close()
                 else:
                     await transport.aclose()
+
+    async def _handshake(self, transport: TlsTransport) -> bool:
+        with trio.move_on_after(self._limits.head) as scope:
+            self._waiting[scope] = None
+            try:
+                await transport.handshake()
+            finally:
+                self._waiting.pop(scope, None)
+        return not scope.cancelled_caught
 
     async def _requests(self, transport: Transport) -> None:
         incoming = Incoming(transport)
@@ -203,6 +239,7 @@ class HttpServer:
         searched = 0
         with trio.move_on_after(self._limits.idle) as scope:
             self._idle.add(scope)
+            self._waiting[scope] = None
             try:
                 while True:
                     data = incoming.data
@@ -229,7 +266,9 @@ class HttpServer:
                 return None
             finally:
                 self._idle.discard(scope)
-        if started and scope.cancelled_caught and not self._draining:
+                unwanted = scope not in self._waiting
+                self._waiting.pop(scope, None)
+        if started and scope.cancelled_caught and not unwanted and not self._draining:
             raise bad_request("The request head took too long.", code="RequestTimeout")
         return None
 
@@ -246,7 +285,8 @@ class HttpServer:
         response = exchange.response
         sent = 0
         try:
-            keep_alive = keep_alive and not self._draining
+            crowded = self._places.statistics().tasks_waiting > 0
+            keep_alive = keep_alive and not self._draining and not crowded
             if body is not None:
                 keep_alive = keep_alive and body.discardable(self._limits.discard)
             head = self._heads.write(response, exchange.request_id, keep_alive=keep_alive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -19,12 +20,13 @@ from s3posixfs.store.application import StoreApplication
 from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authorise import Authoriser
 from s3posixfs.store.backend.directory import DirectoryBackend
-from s3posixfs.store.http_server import HttpServer, listen
+from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
 
 _THREADS = 64
+_MOST_OPEN_FILES = 65_536
 _LEAST_SESSION_SECONDS = 900
 # Lowers the shortest life of temporary credentials, so that tests can see them expire.
 _TEST_VARIABLE = "S3POSIXFS_TEST_MIN_SESSION"
@@ -126,6 +128,16 @@ def least_session_seconds() -> int:
     return min(int(text), _LEAST_SESSION_SECONDS)
 
 
+def raise_open_files() -> int:
+    """Let this process open as many files as it may; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
 async def serve(
     config: ServerConfig,
     listeners: list[socket.socket],
@@ -161,7 +173,8 @@ async def serve(
             least_session=least_session,
         )
         application = StoreApplication(service, audit, domain=config.domain)
-        server = HttpServer(application, threads=threads, tls=tls)
+        limits = Limits.within(raise_open_files())
+        server = HttpServer(application, threads=threads, tls=tls, limits=limits)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_drain_on_signal, signals, server)

@@ -84,20 +84,61 @@ async def test_a_body_that_stalls_is_ended() -> None:
         await stream.aclose()
 
 
-async def test_more_connections_than_allowed_wait() -> None:
+async def test_the_longest_idle_connection_makes_place_for_a_new_one() -> None:
     request = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab"
+    async with serving(Limits(connections=2)) as (_, port):
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
+        for stream in streams:
+            await stream.send_all(request)
+            assert (await stream.receive_some(1000)).endswith(b"\r\n\r\nab")
+        third = await trio.open_tcp_stream("127.0.0.1", port)
+        await third.send_all(request)
+        assert (await third.receive_some(1000)).endswith(b"\r\n\r\nab")
+        assert await rest(streams[0]) == b""
+        await streams[1].send_all(request)
+        assert (await streams[1].receive_some(1000)).endswith(b"\r\n\r\nab")
+        for stream in (*streams, third):
+            await stream.aclose()
+
+
+async def test_connections_at_work_are_not_ended_for_new_ones() -> None:
+    head = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
     async with serving(Limits(connections=1)) as (_, port):
         first = await trio.open_tcp_stream("127.0.0.1", port)
-        await first.send_all(request)
-        assert (await first.receive_some(1000)).endswith(b"\r\n\r\nab")
+        await first.send_all(head)
+        await trio.sleep(0.1)
         second = await trio.open_tcp_stream("127.0.0.1", port)
-        await second.send_all(request)
+        await second.send_all(head + b"ab")
         with trio.move_on_after(0.2) as scope:
             await second.receive_some(1000)
         assert scope.cancelled_caught
-        await first.aclose()
+        await first.send_all(b"ab")
+        answer = await rest(first)
+        assert answer.endswith(b"\r\n\r\nab")
+        assert b"Connection: close" in answer  # somebody waits for the place
         assert (await second.receive_some(1000)).endswith(b"\r\n\r\nab")
+        await first.aclose()
         await second.aclose()
+
+
+async def test_a_flood_of_half_sent_heads_keeps_nobody_out() -> None:
+    request = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab"
+    async with serving(Limits(connections=20)) as (_, port):
+        flood = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(60)]
+        for stream in flood:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(b"GET / HTTP/1.1\r\nHost:")
+        with trio.fail_after(2):
+            last = await trio.open_tcp_stream("127.0.0.1", port)
+            await last.send_all(request)
+            assert (await last.receive_some(1000)).endswith(b"\r\n\r\nab")
+        for stream in (*flood, last):
+            await stream.aclose()
+
+
+def test_connections_leave_descriptors_for_what_they_ask_for() -> None:
+    assert Limits.within(1024).connections == 341
+    assert Limits.within(1_000_000).connections == Limits().connections
 
 
 async def test_a_second_drain_waits_no_longer() -> None:
