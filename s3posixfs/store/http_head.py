@@ -1,8 +1,9 @@
 """The head of an HTTP/1.1 request: parsed by httptools, and stricter than RFC 9112 asks.
 
 Two programs that disagree where a request ends let one request hide in another, so whatever
-admits two readings is refused: bare CR or LF, folded lines, Content-Length together with
-Transfer-Encoding, any transfer coding but ``chunked``, a repeated Host.
+admits two readings is refused: bare CR or LF, further blanks in the request line, folded lines,
+Content-Length together with Transfer-Encoding, any transfer coding but ``chunked``, a repeated
+Host.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def parse_head(data: bytes) -> RequestHead:
     """
     if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r") != data.count(b"\r\n"):
         raise bad_request("A line of the request head does not end in CR LF.")
+    if data.count(b" ", 0, data.find(b"\r")) != 2:
+        raise bad_request("The request line is not a method, a target and a version.")
     callbacks = _Callbacks()
     parser = httptools.HttpRequestParser(callbacks)
     try:
