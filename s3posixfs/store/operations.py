@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from s3posixfs.store.handlers import (
+    attributes,
     buckets,
     copying,
     identities,
@@ -272,6 +273,15 @@ OPERATIONS: Sequence[Operation] = (
         "s3:GetObject",
         handler=objects.get_object,
         parameters=_READ,
+    ),
+    Operation(
+        "GetObjectAttributes",
+        "GET",
+        "object",
+        "s3:GetObjectAttributes",
+        handler=attributes.get_object_attributes,
+        selector="attributes",
+        parameters=frozenset({"versionId"}),
     ),
     Operation(
         "GetObjectAcl",

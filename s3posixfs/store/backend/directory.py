@@ -201,6 +201,7 @@ class DirectoryBackend:
                 checksums=record.checksums,
                 checksum_type=record.checksum_type,
                 part_sizes=record.part_sizes,
+                part_digests=record.part_digests,
             )
 
         return self._objects.change_facts(bucket, key_path(key), change, condition, touch=True)
@@ -236,6 +237,7 @@ class DirectoryBackend:
                 checksums=source.record.checksums,
                 checksum_type=source.record.checksum_type,
                 part_sizes=source.record.part_sizes,
+                part_digests=source.record.part_digests,
             )
         with self.begin_put(bucket, key) as pending:
             if source.fd >= 0:

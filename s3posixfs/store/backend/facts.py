@@ -86,8 +86,9 @@ def pack_object_facts(facts: ObjectFacts) -> dict[str, Any]:
         "ct": facts.checksum_type,
         "p": pack_sizes(facts.part_sizes),
         "tg": dict(facts.tags),
+        "pd": facts.part_digests,
     }
-    return {name: value for name, value in fields.items() if value not in ({}, None, "")}
+    return {name: value for name, value in fields.items() if value not in ({}, None, "", b"")}
 
 
 def unpack_object_facts(fields: Mapping[str, Any]) -> ObjectFacts:
@@ -102,6 +103,7 @@ def unpack_object_facts(fields: Mapping[str, Any]) -> ObjectFacts:
         fields.get("ct"),
         unpack_sizes(fields.get("p")),
         fields.get("tg") or {},
+        fields.get("pd") or b"",
     )
 
 
@@ -227,6 +229,7 @@ def object_record(
         facts.checksum_type,
         facts.part_sizes,
         facts.tags,
+        facts.part_digests,
     )
 
 
@@ -255,6 +258,7 @@ def marker_record(
         facts.checksum_type,
         facts.part_sizes,
         facts.tags,
+        facts.part_digests,
     )
 
 

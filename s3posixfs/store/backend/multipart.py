@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from s3posixfs.core.checksums import COMPOSITE, decode
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_PARTS
@@ -151,6 +152,7 @@ class Uploads:
                     checksums=dict(checksums),
                     checksum_type=checksum_type,
                     part_sizes=tuple(part.size for part in chosen),
+                    part_digests=_digests(chosen, checksums, checksum_type),
                 )
                 with _Join(self._scratch) as join:
                     for part in chosen:
@@ -270,6 +272,16 @@ class _Join(Pending[ObjectRecord]):
 
     def commit(self, place: Callable[[int, str], ObjectRecord]) -> ObjectRecord:
         return self._commit_with(place)
+
+
+def _digests(
+    parts: Sequence[PartRecord], checksums: Mapping[str, str], checksum_type: str | None
+) -> bytes:
+    """What the composite checksum was made of; of a full-object one nothing is kept."""
+    if checksum_type != COMPOSITE:
+        return b""
+    (algorithm,) = checksums
+    return b"".join(decode(algorithm, part.checksums[algorithm]) for part in parts)
 
 
 def multipart_etag(etags: Sequence[str]) -> str:

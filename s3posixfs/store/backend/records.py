@@ -32,7 +32,8 @@ class ObjectFacts:
     ``etag`` may be empty where the backend keeps or derives it (copy, set_metadata, multipart).
     ``checksums`` maps an algorithm (``crc32c``) to base64; a composite value ends in ``-N``.
     ``checksum_type`` is ``FULL_OBJECT`` or ``COMPOSITE``. ``part_sizes`` are the sizes of the
-    parts of a multipart object, in order.
+    parts of a multipart object, in order; ``part_digests`` their checksums one after another,
+    as bytes, where the whole's is ``COMPOSITE`` of them.
     """
 
     owner_id: str
@@ -44,6 +45,7 @@ class ObjectFacts:
     checksum_type: str | None = None
     part_sizes: tuple[int, ...] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    part_digests: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class ObjectRecord:
     checksum_type: str | None = None
     part_sizes: tuple[int, ...] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    part_digests: bytes = b""
 
     def facts(self) -> ObjectFacts:
         """The facts alone, to be changed with :func:`dataclasses.replace` and stored again."""
@@ -79,6 +82,7 @@ class ObjectRecord:
             checksum_type=self.checksum_type,
             part_sizes=self.part_sizes,
             tags=self.tags,
+            part_digests=self.part_digests,
         )
 
 

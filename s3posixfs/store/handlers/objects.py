@@ -5,6 +5,7 @@ Source: the S3 API reference, the pages of these operations.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -96,8 +97,11 @@ def get_object(service: Service, request: Request) -> Response:
         headers = object_headers(record)
         start, length, status = _wanted_range(request, record, headers)
         _override(request, headers)
-        if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and status == 200:
-            headers += checksum_headers(record)
+        if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+            if status == 200:
+                headers += checksum_headers(record)
+            elif "partNumber" in request.query:
+                headers += _part_checksum(record, int(request.query["partNumber"]))
         if request.method == "HEAD":
             return Response(status, headers, length=length)
         if length <= _INLINE_BYTES:
@@ -180,6 +184,32 @@ def checksum_headers(record: ObjectRecord) -> Headers:
     if headers:
         headers.append((checksums.HEADER_TYPE, record.checksum_type or checksums.FULL_OBJECT))
     return headers
+
+
+def _part_checksum(record: ObjectRecord, number: int) -> Headers:
+    """The checksum of one part of a composite one, as a header."""
+    found = part_checksums(record)
+    if found is None:
+        return []
+    algorithm, values = found
+    return [
+        (checksums.HEADER_NAMES[algorithm], values[number - 1]),
+        (checksums.HEADER_TYPE, checksums.COMPOSITE),
+    ]
+
+
+def part_checksums(record: ObjectRecord) -> tuple[str, tuple[str, ...]] | None:
+    """Algorithm and values (base64) of the parts' checksums, where they are known."""
+    if not record.part_digests or len(record.checksums) != 1:
+        return None
+    (algorithm,) = record.checksums
+    size = checksums.DIGEST_BYTES[algorithm]
+    digests = record.part_digests
+    values = tuple(
+        base64.b64encode(digests[start : start + size]).decode("ascii")
+        for start in range(0, len(digests), size)
+    )
+    return algorithm, values
 
 
 def new_facts(request: Request) -> ObjectFacts:
