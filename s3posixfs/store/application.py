@@ -23,6 +23,7 @@ from s3posixfs.store.errors import (
     invalid_request,
     resource_of,
 )
+from s3posixfs.store.handlers import cors
 from s3posixfs.store.handlers.buckets import check_expected_owner
 from s3posixfs.store.http_body import BodyReader
 from s3posixfs.store.http_head import RequestHead
@@ -96,6 +97,8 @@ class StoreApplication:
             response = await self._respond(request)
         except Exception as error:
             response, code = self._failure(error, request, request_id)
+        if request is not None and request.bucket and "origin" in request.headers:
+            response = await self._shared(request, response)
         return Answered(response, request_id, request, self._audit, started, code)
 
     def refuse(self, error: S3Error, peer: str) -> Answered:
@@ -104,6 +107,20 @@ class StoreApplication:
         log.debug("refused a request of %s: %s", peer, error.message)
         response = error_response(error, resource="/", request_id=request_id)
         return Answered(response, request_id, None, self._audit, 0.0, error.code)
+
+    async def _shared(self, request: Request, response: Response) -> Response:
+        """The answer, readable for the page of another origin that its bucket trusts."""
+        if request.method == "OPTIONS":
+            return response
+        try:
+            await self._service.run(cors.add_cors_headers, self._service, request, response)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                log.error("no CORS headers for request %s", request.id, exc_info=error)
+                return response
+            response.discard()
+            raise
+        return response
 
     def _failure(
         self, error: Exception, request: Request | None, request_id: str
@@ -120,6 +137,9 @@ class StoreApplication:
         service = self._service
         if _is_sts(request):
             return await self._respond_sts(request)
+        if request.method == "OPTIONS" and request.bucket:
+            request.audit.operation = "Preflight"
+            return await service.run(cors.preflight, service, request)
         request.caller = authenticate(
             request, service.state, region=service.region, service="s3", clock=service.clock
         )

@@ -87,6 +87,10 @@ def invalid_request(message: str) -> S3Error:
     return S3Error("InvalidRequest", message, status=400)
 
 
+def bad_request(message: str) -> S3Error:
+    return S3Error("BadRequest", message, status=400)
+
+
 def not_implemented(what: str) -> S3Error:
     """NotImplemented: what a client asked for is not built, and it must not think it done."""
     return S3Error(

@@ -8,6 +8,7 @@ from s3posixfs.store.handlers import (
     attributes,
     buckets,
     copying,
+    cors,
     identities,
     listing,
     multipart,
@@ -161,6 +162,24 @@ OPERATIONS: Sequence[Operation] = (
         handler=tagging.delete_bucket_tagging,
         selector="tagging",
     ),
+    _probe("GetBucketCors", "cors", "s3:GetBucketCORS", cors.get_bucket_cors),
+    Operation(
+        "PutBucketCors",
+        "PUT",
+        "bucket",
+        "s3:PutBucketCORS",
+        handler=cors.put_bucket_cors,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="cors",
+    ),
+    Operation(
+        "DeleteBucketCors",
+        "DELETE",
+        "bucket",
+        "s3:PutBucketCORS",
+        handler=cors.delete_bucket_cors,
+        selector="cors",
+    ),
     # --- what clients probe for
     _probe(
         "GetBucketVersioning",
@@ -189,12 +208,6 @@ OPERATIONS: Sequence[Operation] = (
         "requestPayment",
         "s3:GetBucketRequestPayment",
         probes.request_payment,
-    ),
-    _probe(
-        "GetBucketCors",
-        "cors",
-        "s3:GetBucketCORS",
-        probes.not_found("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
     ),
     _probe(
         "GetBucketLifecycleConfiguration",

@@ -20,6 +20,7 @@ from s3posixfs.store.application import StoreApplication
 from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authorise import Authoriser
 from s3posixfs.store.backend.directory import DirectoryBackend
+from s3posixfs.store.configurations import Configurations
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.service import Service
@@ -167,6 +168,7 @@ async def serve(
             backend=backend,
             authoriser=Authoriser(state, backend, clock),
             ingestor=Ingestor(threads),
+            configurations=Configurations(backend),
             clock=clock,
             region=config.region,
             threads=threads,

@@ -11,6 +11,7 @@ import trio
 from s3posixfs.core.clock import Clock
 from s3posixfs.store.authorise import Authoriser
 from s3posixfs.store.backend.directory import DirectoryBackend
+from s3posixfs.store.configurations import Configurations
 from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.state import State
 
@@ -29,6 +30,7 @@ class Service:
     backend: DirectoryBackend
     authoriser: Authoriser
     ingestor: Ingestor
+    configurations: Configurations
     clock: Clock
     region: str
     threads: trio.CapacityLimiter

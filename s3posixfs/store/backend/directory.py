@@ -145,6 +145,11 @@ class DirectoryBackend:
         return self._buckets.get_document(bucket, kind)
 
     @translated
+    def peek_document(self, bucket: str, kind: str) -> bytes | None:
+        """The same at the least cost: None also where there is no such bucket."""
+        return self._buckets.peek_document(bucket, kind)
+
+    @translated
     def put_document(self, bucket: str, kind: str, document: bytes) -> None:
         """Store a document: atomic and durable."""
         self._buckets.put_document(bucket, kind, document)
