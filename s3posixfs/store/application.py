@@ -5,22 +5,19 @@ This is the only place where an error becomes an answer.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 
 import trio
 
-from s3posixfs.core.errors import OperatorError, S3Error
-from s3posixfs.store import sts
+from s3posixfs.core.errors import S3Error
+from s3posixfs.store import query_api
 from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authenticate import authenticate
 from s3posixfs.store.errors import (
-    DetailedError,
     access_denied,
     error_response,
     internal_error,
-    invalid_request,
     resource_of,
 )
 from s3posixfs.store.handlers import cors
@@ -128,15 +125,15 @@ class StoreApplication:
         if not isinstance(error, S3Error):
             log.error("request %s failed", request_id, exc_info=error)
             error = internal_error()
-        if request is not None and _is_sts(request):
-            return sts.error_response(error, request_id), error.code
+        if request is not None and query_api.is_call(request):
+            return query_api.error_response(error, request), error.code
         resource = resource_of(request) if request is not None else "/"
         return error_response(error, resource=resource, request_id=request_id), error.code
 
     async def _respond(self, request: Request) -> Response:
         service = self._service
-        if _is_sts(request):
-            return await self._respond_sts(request)
+        if query_api.is_call(request):
+            return await query_api.respond(service, request)
         if request.method == "OPTIONS" and request.bucket:
             request.audit.operation = "Preflight"
             return await service.run(cors.preflight, service, request)
@@ -172,9 +169,10 @@ class StoreApplication:
                 bucket=request.bucket,
                 extra=extra,
             )
-        elif request.who.user is None and service.authoriser.bucket_policy(request.bucket) is None:
+        elif operation.body_limit and request.who.user is None:
             # Each key would be refused; nobody's body of some MiB is read to find that out.
-            raise access_denied()
+            if service.authoriser.bucket_policy(request.bucket) is None:
+                raise access_denied()
         check_expected_owner(service, request)
 
     def _call(self, operation: Operation, request: Request) -> Response:
@@ -184,40 +182,6 @@ class StoreApplication:
     def _authorised(self, operation: Operation, request: Request) -> Response:
         self._authorise(operation, request)
         return self._call(operation, request)
-
-    async def _respond_sts(self, request: Request) -> Response:
-        # STS signs a hash of the body that its requests need not declare, so this small body
-        # is read before the signature can be checked; nothing is done with it until then.
-        service = self._service
-        request.audit.operation = "sts"
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != "application/x-www-form-urlencoded":
-            raise invalid_request("POST to / takes an STS form.")
-        request.content = await request.body.read(sts.MAX_FORM_BYTES)
-        digest = hashlib.sha256(request.content).hexdigest()
-        request.caller = authenticate(
-            request,
-            service.state,
-            region=service.region,
-            service="sts",
-            clock=service.clock,
-            body_hash=digest,
-        )
-        payload = request.caller.payload
-        if request.caller.user is not None and payload.declared and payload.sha256 != digest:
-            raise DetailedError(
-                "SignatureDoesNotMatch",
-                "The request signature we calculated does not match the signature you provided.",
-                status=403,
-            )
-        try:
-            return await service.run(sts.handle, service, request)
-        except OperatorError as error:
-            raise S3Error("ValidationError", str(error), status=400) from None
-
-
-def _is_sts(request: Request) -> bool:
-    return request.method == "POST" and not request.bucket
 
 
 def _new_request_id() -> str:
