@@ -169,10 +169,9 @@ class StoreApplication:
                 bucket=request.bucket,
                 extra=extra,
             )
-        elif operation.body_limit and request.who.user is None:
+        elif operation.body_limit and not service.authoriser.may_be_allowed(request):
             # Each key would be refused; nobody's body of some MiB is read to find that out.
-            if service.authoriser.bucket_policy(request.bucket) is None:
-                raise access_denied()
+            raise access_denied()
         check_expected_owner(service, request)
 
     def _call(self, operation: Operation, request: Request) -> Response:

@@ -194,6 +194,10 @@ class Authoriser:
         if not decision.allowed:
             raise denied(request, action, resource, decision)
 
+    def may_be_allowed(self, request: Request) -> bool:
+        """Whether any policy at all could allow this caller something in the bucket."""
+        return request.who.user is not None or self.bucket_policy(request.bucket) is not None
+
     def bucket_policy(self, bucket: str) -> PolicyDocument | None:
         """The bucket's policy, compiled once; one that can't be read denies everything."""
         try:
@@ -244,7 +248,8 @@ class Authoriser:
             if arn is not None:
                 context["aws:principalarn"] = arn
         if caller.session is not None:
-            context["aws:principaltype"] = "AssumedRole"
+            if caller.session.session_name:  # one of GetSessionToken has none
+                context["aws:principaltype"] = "AssumedRole"
             context["aws:tokenissuetime"] = iso_time(caller.session.created)
         if caller.signed is not None:
             context["s3:signatureversion"] = "AWS4-HMAC-SHA256"
