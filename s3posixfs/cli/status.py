@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -45,12 +46,18 @@ def _lifetime(expires_at: float | None) -> str:
     return f"in {left:,.0f} s" if left > 0 else "expired"
 
 
+# Seconds since the epoch in JSON, text for people.
+_TIMES = frozenset({"since", "daemon_credentials_expire"})
+
+
 def _show(mount: dict[str, Any]) -> None:
     plain = {
         key: value
         for key, value in mount.items()
         if not isinstance(value, dict | list) and value is not None
     }
+    for name in _TIMES & plain.keys():
+        plain[name] = datetime.fromtimestamp(plain[name], UTC).isoformat(" ", "seconds")
     for name in ("filesystem", "client", "capabilities"):
         inner = mount.get(name)
         if isinstance(inner, dict):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from s3posixfs.core.errors import OperatorError
 
 # A wait shorter than this needs no progress bar.
 _PATIENCE_SECONDS = 1.5
+# What was dirty is uploaded before; this is for what programs closed since.
+_END_SECONDS = 600.0
 
 
 def _detach(path: Path) -> None:
@@ -40,14 +45,18 @@ def _detach(path: Path) -> None:
     raise OperatorError(f"cannot unmount {path}: {done.stderr.strip()}")
 
 
-def _running(pid: int) -> bool:
+@contextmanager
+def _process(pid: int | None) -> Iterator[int | None]:
+    """A descriptor that is readable once the process has ended, reaped or not (pidfd_open(2))."""
     try:
-        os.kill(pid, 0)
+        descriptor = os.pidfd_open(pid) if pid is not None else None
     except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        descriptor = None
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _upload_everything(socket: Path) -> None:
@@ -97,9 +106,14 @@ def umount(mountpoint: str) -> None:
     if status is None and is_dead(path):
         unmount_lazily(path)
         return
-    if status is not None:
-        _upload_everything(socket)
-    _detach(path)
-    # The kernel lets go at once; the daemon ends when its last upload is done.
-    while status is not None and _running(int(status["pid"])):
-        time.sleep(0.02)
+    pid = int(status["pid"]) if status is not None else None
+    with _process(pid) as daemon:
+        if status is not None:
+            _upload_everything(socket)
+        _detach(path)
+        # The kernel lets go at once; the daemon ends when its last upload is done.
+        if daemon is not None and not select.select([daemon], [], [], _END_SECONDS)[0]:
+            raise OperatorError(
+                f"{path} is unmounted, but its daemon (process {pid}) still has something to "
+                "upload; its log says what"
+            )

@@ -10,8 +10,10 @@ SignAs = Literal["caller", "daemon"]
 Unmapped = Literal["daemon", "deny"]
 
 # A directory that nobody made says nothing about who may write into it. Where S3's policy
-# decides too it is left to that policy, and the sticky bit keeps files their owners'.
-OPEN_DIRECTORY = 0o1777
+# decides too it is left to that policy. What is in it stays its owners' all the same, as in a
+# sticky directory, but without that bit: Linux forbids even root to write to others' files with
+# O_CREAT there, and others to follow symlinks (fs.protected_regular, fs.protected_symlinks).
+OPEN_DIRECTORY = 0o777
 CLOSED_DIRECTORY = 0o755
 
 
@@ -58,6 +60,12 @@ class FsConfig:
     def owned_dir_mode(self) -> int:
         """Permission bits of a directory whose marker has an owner but no mode."""
         return self.dir_mode if self.dir_mode is not None else CLOSED_DIRECTORY
+
+    def is_nobodys(self, uid: int, mode: int) -> bool:
+        """Whether a directory shown with this uid and mode has no owner: only who owns an entry
+        may take it away."""
+        open_to_all = self.dir_mode is None and mode & 0o7777 == OPEN_DIRECTORY
+        return open_to_all and uid == self.uid
 
     @property
     def posix_decides(self) -> bool:

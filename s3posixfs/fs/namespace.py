@@ -227,10 +227,10 @@ class Namespace:
     async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Inode:
         """mkdir(2): a marker object, or a bucket in the folder of all buckets."""
         if self._state.table.is_buckets_folder(parent):
-            return await self._make_bucket(parent, name, mode, caller)
+            return await self._make_bucket(parent, name, caller)
         return await self._make(parent, name, stat.S_IFDIR | (mode & PERMISSIONS), caller, b"")
 
-    async def _make_bucket(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Inode:
+    async def _make_bucket(self, parent: Inode, name: bytes, caller: Caller) -> Inode:
         async with self.changing(parent):
             if await self._resolver.existing(parent, name) is not None:
                 raise refusal(EEXIST)
@@ -243,9 +243,7 @@ class Namespace:
             self._resolver.forget_buckets()
             parent.serial += 1
             parent.listing = None
-            self._resolver.bucket_attributes[name] = self._new_attributes(
-                parent, stat.S_IFDIR | (mode & PERMISSIONS), caller, signer
-            )
+            # Nothing in S3 could hold an owner and a mode: shown as it will be after a remount.
             return self._resolver.bucket_inode(name, self._state.clock.time())
 
     # Removing.
@@ -265,8 +263,10 @@ class Namespace:
     async def may_remove(self, parent: Inode, inode: Inode, caller: Caller) -> None:
         """EACCES or EPERM where the folder does not let the caller take the name away."""
         await self._resolver.refresh(parent)
-        if self._state.config.posix_decides:
-            require_removable(parent.attributes, inode.attributes, caller)
+        config, folder = self._state.config, parent.attributes
+        if config.posix_decides:
+            nobodys = config.is_nobodys(folder.uid, folder.mode)
+            require_removable(folder, inode.attributes, caller, nobodys=nobodys)
 
     async def remove_object(self, parent: Inode, inode: Inode, signer: Signer) -> None:
         """Delete a file's object and name."""

@@ -35,11 +35,13 @@ def require(attributes: Attributes, caller: Caller, mask: int) -> None:
         raise refusal(EACCES)
 
 
-def require_removable(directory: Attributes, entry: Attributes, caller: Caller) -> None:
-    """EACCES without write permission on the directory; EPERM where it is sticky and the
-    caller owns neither it nor the entry."""
+def require_removable(
+    directory: Attributes, entry: Attributes, caller: Caller, *, nobodys: bool = False
+) -> None:
+    """EACCES without write permission on the directory; EPERM where it is sticky, or has no
+    owner, and the caller owns neither it nor the entry."""
     require(directory, caller, W_OK | X_OK)
-    sticky = directory.mode & stat.S_ISVTX
+    sticky = nobodys or directory.mode & stat.S_ISVTX
     if sticky and not caller.is_root and caller.uid not in (directory.uid, entry.uid):
         raise refusal(EPERM)
 

@@ -304,11 +304,18 @@ async def test_mode_refuses_what_policy_grants(tmp_path: Path) -> None:
         with has_errno(errno.EACCES):
             await bed.setattr("a", AttributeChanges(size=0), BOB)
         assert bed.store.data(BUCKET, "a") == b"x"
-        # The bucket's folder is sticky.
+        # The bucket's folder is nobody's: it does not let others take a file away …
         with has_errno(errno.EPERM):
             await bed.unlink("a", BOB)
         with has_errno(errno.EPERM):
             await bed.rename("a", "b", BOB)
+        await bed.write("b", b"y", BOB)
+        with has_errno(errno.EPERM):
+            await bed.rename("b", "a", BOB)
+        # … and is not sticky, for which Linux has further rules.
+        assert (await bed.walk("")).attributes.mode & 0o7777 == 0o777
+        await bed.rename("a", "c", ALICE)
+        await bed.unlink("c", ALICE)
         await bed.mkdir("d", ALICE, 0o755)
         with has_errno(errno.EACCES):
             await bed.write("d/x", b"", BOB)

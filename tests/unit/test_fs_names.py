@@ -372,7 +372,10 @@ async def test_all_buckets_as_folders(tmp_path: Path) -> None:
         assert await bed.read("shared/a", BOB) == b"data"
         await bed.mkdir("more", ALICE)
         assert "more" in bed.store.state.buckets
-        assert await bed.owner("more") == (1001, 1001)
+        assert await bed.owner("more") == (
+            65534,
+            65534,
+        )  # as after a remount: nothing in S3 says whose it is
         await bed.write("more/x", b"x", ALICE)
         assert bed.store.data("more", "x") == b"x"
         with has_errno(errno.ENOTEMPTY):
