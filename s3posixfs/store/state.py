@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Self
 
 from s3posixfs.core.clock import Clock, SystemClock
-from s3posixfs.core.errors import OperatorError, S3Error
-from s3posixfs.core.types import Credentials, PosixOwner
-from s3posixfs.identity.policy import PREDEFINED, PolicyDocument
+from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.types import PosixOwner
 from s3posixfs.store import state_database
-from s3posixfs.store.state_database import Database
-from s3posixfs.store.state_reader import StateReader, no_such_policy, no_such_user
+from s3posixfs.store.state_database import Database, exists
+from s3posixfs.store.state_policies import has_policy
+from s3posixfs.store.state_reader import no_such_user
 from s3posixfs.store.state_records import (
-    SESSION_KEY_PREFIX,
+    MAX_KEYS_PER_USER,
+    MAX_USERS,
     KeyRecord,
     PolicyRecord,
+    Refused,
     SessionRecord,
     UserRecord,
     check_access_key,
     check_owner,
-    check_policy_name,
     check_role,
     check_secret,
     check_user_name,
-    digest_of_token,
 )
 from s3posixfs.store.state_secrets import (
     MASTER_KEY_BYTES,
@@ -34,24 +34,29 @@ from s3posixfs.store.state_secrets import (
     Sealer,
     new_access_key,
     new_secret_key,
-    new_session_token,
     read_master_key,
     sync_directory,
     write_private_file,
 )
+from s3posixfs.store.state_sessions import MAX_SESSIONS, SessionState
 
-__all__ = ["KeyRecord", "PolicyRecord", "SessionRecord", "State", "UserRecord"]
+__all__ = [
+    "MAX_SESSIONS",
+    "KeyRecord",
+    "PolicyRecord",
+    "Refused",
+    "SessionRecord",
+    "State",
+    "UserRecord",
+]
 
 MASTER_KEY = "master.key"
 ADMIN_CREDENTIALS = "admin-credentials"
 ADMIN = "admin"
-MAX_SESSIONS = 5_000
-# An expired session is remembered this long, so that its user is told that it expired.
-_EXPIRED_KEPT_SECONDS = 86_400.0
 _SEAL_CHECK = "s3posixfs"
 
 
-class State(StateReader):
+class State(SessionState):
     """An open state directory. Every change is on disk when its method returns.
 
     Methods block (a change fsyncs: call it from a thread) and are safe from several threads
@@ -61,11 +66,9 @@ class State(StateReader):
     def __init__(
         self, directory: Path, database: Database, sealer: Sealer, clock: Clock, random: RandomBytes
     ) -> None:
-        super().__init__(database, sealer)
+        super().__init__(database, sealer, clock, random)
         self.directory = directory
         self.is_new = False  # whether opening it made it
-        self._clock = clock
-        self._random = random
 
     @classmethod
     def open(
@@ -137,19 +140,33 @@ class State(StateReader):
 
         By default the access key is the name, and the secret 40 random characters.
         """
-        check_user_name(name)
-        check_role(role)
-        check_owner(owner)
         with self._database.transaction() as cursor:
-            if _exists(cursor, "users", "name", name):
-                raise OperatorError(f"there is a user named {name!r} already")
-            cursor.execute(
-                "INSERT INTO users VALUES (?, ?, ?, ?, 1, ?)",
-                (name, role, owner.uid, owner.gid, self._clock.time()),
-            )
+            self._insert_user(cursor, name, role, owner)
             return self._insert_key(
                 cursor, name, name if access_key is None else access_key, secret
             )
+
+    def add_user_without_key(self, name: str, owner: PosixOwner) -> UserRecord:
+        """Add a user of the role s3 that can't sign in until it is given a key."""
+        with self._database.transaction() as cursor:
+            self._insert_user(cursor, name, "s3", owner)
+        return self.user(name)
+
+    def _insert_user(self, cursor: sqlite3.Cursor, name: str, role: str, owner: PosixOwner) -> None:
+        check_user_name(name)
+        check_role(role)
+        check_owner(owner)
+        if exists(cursor, "users", "name", name):
+            raise Refused("EntityAlreadyExists", f"there is a user named {name!r} already")
+        (users,) = cursor.execute("SELECT count(*) FROM users").fetchone()
+        if users >= MAX_USERS:
+            raise Refused(
+                "LimitExceeded", f"there are {MAX_USERS:,} users, which is the most there can be"
+            )
+        cursor.execute(
+            "INSERT INTO users VALUES (?, ?, ?, ?, 1, ?)",
+            (name, role, owner.uid, owner.gid, self._clock.time()),
+        )
 
     def update_user(
         self,
@@ -171,9 +188,10 @@ class State(StateReader):
             owner = PosixOwner(row[1] if uid is None else uid, row[2] if gid is None else gid)
             check_role(new_role)
             check_owner(owner)
-            if new_role == "admin" and _exists(cursor, "attachments", "user", name):
-                raise OperatorError(
-                    f"{name} has a policy, which would not limit the role admin: detach it first"
+            if new_role == "admin" and has_policy(cursor, name):
+                raise Refused(
+                    "LimitExceeded",
+                    f"{name} has a policy, which would not limit the role admin: detach it first",
                 )
             cursor.execute(
                 "UPDATE users SET role = ?, uid = ?, gid = ?, enabled = ? WHERE name = ?",
@@ -181,9 +199,20 @@ class State(StateReader):
             )
         return self.user(name)
 
-    def remove_user(self, name: str) -> None:
-        """Remove a user with its keys, sessions and attachment; its objects stay."""
+    def remove_user(self, name: str, *, bare: bool = False) -> None:
+        """Remove a user with its keys, sessions and policy; its objects stay.
+
+        ``bare`` refuses, as IAM does, while it still has a key or a policy.
+        """
         with self._database.transaction() as cursor:
+            if bare and exists(cursor, "keys", "user", name):
+                raise Refused(
+                    "DeleteConflict", "Cannot delete entity, must delete access keys first."
+                )
+            if bare and has_policy(cursor, name):
+                raise Refused(
+                    "DeleteConflict", "Cannot delete entity, must remove its policy first."
+                )
             cursor.execute("DELETE FROM users WHERE name = ?", (name,))
             if cursor.rowcount == 0:
                 raise no_such_user(name)
@@ -193,7 +222,7 @@ class State(StateReader):
     ) -> tuple[str, str]:
         """Add a further key to a user (generated where not given); access key and secret."""
         with self._database.transaction() as cursor:
-            if not _exists(cursor, "users", "name", user):
+            if not exists(cursor, "users", "name", user):
                 raise no_such_user(user)
             if access_key is None:
                 access_key = new_access_key("AKIA", self._random)
@@ -206,8 +235,16 @@ class State(StateReader):
         if secret is None:
             secret = new_secret_key(self._random)
         check_secret(secret)
-        if _exists(cursor, "keys", "access_key", access_key):
-            raise OperatorError(f"the access key {access_key!r} is taken: give another")
+        if exists(cursor, "keys", "access_key", access_key):
+            raise Refused(
+                "EntityAlreadyExists", f"the access key {access_key!r} is taken: give another"
+            )
+        (keys,) = cursor.execute("SELECT count(*) FROM keys WHERE user = ?", (user,)).fetchone()
+        if keys >= MAX_KEYS_PER_USER:
+            raise Refused(
+                "LimitExceeded",
+                f"{user} has {MAX_KEYS_PER_USER} access keys, which is the most: remove one first",
+            )
         cursor.execute(
             "INSERT INTO keys VALUES (?, ?, ?, 1, ?)",
             (access_key, user, self._sealer.seal(secret, access_key), self._clock.time()),
@@ -233,148 +270,12 @@ class State(StateReader):
 
     @staticmethod
     def _no_such_key(cursor: sqlite3.Cursor, user: str, access_key: str) -> OperatorError:
-        if not _exists(cursor, "users", "name", user):
+        if not exists(cursor, "users", "name", user):
             return no_such_user(user)
-        return OperatorError(
-            f"{user} has no access key {access_key!r}: `s3posixfs user keys {user}` shows them"
+        return Refused(
+            "NoSuchEntity",
+            f"{user} has no access key {access_key!r}: `s3posixfs user keys {user}` shows them",
         )
-
-    # --- policies -------------------------------------------------------------------------
-
-    def add_policy(self, name: str, document: PolicyDocument, *, replace: bool = False) -> None:
-        """Keep a policy under a name. The same again is no error; another needs ``replace``.
-
-        Replacing takes effect at once for every user it is attached to.
-        """
-        check_policy_name(name)
-        if name in PREDEFINED:
-            raise OperatorError(f"{name} is a predefined policy and stays as it is: choose a name")
-        with self._database.transaction() as cursor:
-            row = cursor.execute("SELECT document FROM policies WHERE name = ?", (name,)).fetchone()
-            if row is not None and row[0] != document.compact and not replace:
-                raise OperatorError(
-                    f"there is another policy named {name!r} already: use --replace to change it"
-                )
-            cursor.execute(
-                "INSERT INTO policies VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET document = excluded.document",
-                (name, document.compact, self._clock.time()),
-            )
-
-    def remove_policy(self, name: str) -> None:
-        """Remove a policy; refused while it is attached to a user."""
-        if name in PREDEFINED:
-            raise OperatorError(f"{name} is a predefined policy and can't be removed")
-        with self._database.transaction() as cursor:
-            if not _exists(cursor, "policies", "name", name):
-                raise no_such_policy(name)
-            users = [
-                row[0]
-                for row in cursor.execute(
-                    "SELECT user FROM attachments WHERE policy = ? ORDER BY user", (name,)
-                )
-            ]
-            if users:
-                shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" * (len(users) > 5))
-                raise OperatorError(f"the policy {name} is attached to {shown}: detach it first")
-            cursor.execute("DELETE FROM policies WHERE name = ?", (name,))
-
-    def attach(self, name: str, user: str) -> str | None:
-        """Make a policy a user's one policy; the name of the one it takes the place of."""
-        with self._database.transaction() as cursor:
-            if name not in PREDEFINED and not _exists(cursor, "policies", "name", name):
-                raise no_such_policy(name)
-            row = cursor.execute("SELECT role FROM users WHERE name = ?", (user,)).fetchone()
-            if row is None:
-                raise no_such_user(user)
-            if row[0] == "admin":
-                raise OperatorError(
-                    f"{user} has the role admin, which no policy limits:"
-                    f" `s3posixfs user update {user} --role s3` first"
-                )
-            old = cursor.execute(
-                "SELECT policy FROM attachments WHERE user = ?", (user,)
-            ).fetchone()
-            cursor.execute(
-                "INSERT INTO attachments VALUES (?, ?)"
-                " ON CONFLICT (user) DO UPDATE SET policy = excluded.policy",
-                (user, name),
-            )
-        return None if old is None or old[0] == name else str(old[0])
-
-    def detach(self, user: str) -> str:
-        """Take a user's policy away, and with it all access; the policy's name."""
-        with self._database.transaction() as cursor:
-            if not _exists(cursor, "users", "name", user):
-                raise no_such_user(user)
-            row = cursor.execute(
-                "SELECT policy FROM attachments WHERE user = ?", (user,)
-            ).fetchone()
-            if row is None:
-                raise OperatorError(f"no policy is attached to {user}")
-            cursor.execute("DELETE FROM attachments WHERE user = ?", (user,))
-            return str(row[0])
-
-    # --- sessions -------------------------------------------------------------------------
-
-    def create_session(
-        self,
-        user: str,
-        parent_key: str,
-        session_name: str,
-        policy: PolicyDocument | None,
-        seconds: float,
-        now: float,
-    ) -> Credentials:
-        """Make temporary credentials for ``user``, at the request of the key ``parent_key``.
-
-        ``parent_key`` is a long-term key. A session must not be let make a session of more
-        than its own policy allows: that is for the caller to see to. Raises S3Error:
-        AccessDenied where user or key are gone or disabled, LimitExceeded at 5,000 sessions.
-        """
-        access_key = new_access_key(SESSION_KEY_PREFIX, self._random)
-        secret = new_secret_key(self._random)
-        token = new_session_token(self._random)
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT 1 FROM keys k JOIN users p ON p.name = k.user JOIN users u"
-                " WHERE k.access_key = ? AND u.name = ? AND k.enabled AND p.enabled AND u.enabled",
-                (parent_key, user),
-            ).fetchone()
-            if row is None:
-                raise S3Error("AccessDenied", "the user or its key is disabled", status=403)
-            cursor.execute(
-                "DELETE FROM sessions WHERE expires_at < ?", (now - _EXPIRED_KEPT_SECONDS,)
-            )
-            (live,) = cursor.execute(
-                "SELECT count(*) FROM sessions WHERE expires_at > ?", (now,)
-            ).fetchone()
-            if live >= MAX_SESSIONS:
-                raise S3Error(
-                    "LimitExceeded",
-                    f"{MAX_SESSIONS:,} sessions are live, which is the most there can be",
-                    status=400,
-                )
-            cursor.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    access_key,
-                    user,
-                    parent_key,
-                    session_name,
-                    self._sealer.seal(secret, access_key),
-                    digest_of_token(token),
-                    None if policy is None else policy.compact,
-                    now,
-                    now + seconds,
-                ),
-            )
-        return Credentials(access_key, secret, token, now + seconds)
-
-
-def _exists(cursor: sqlite3.Cursor, table: str, column: str, value: str) -> bool:
-    query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 (constants of this module)
-    return cursor.execute(query, (value,)).fetchone() is not None
 
 
 def _create(path: Path, clock: Clock, random: RandomBytes) -> None:

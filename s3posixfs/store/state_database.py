@@ -21,7 +21,7 @@ from typing import Any
 from s3posixfs.core.errors import OperatorError
 
 DATABASE = "state.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 20.0
 
 _SCHEMA = """
@@ -46,7 +46,8 @@ CREATE INDEX keys_by_user ON keys (user);
 CREATE TABLE policies (
     name TEXT PRIMARY KEY,
     document TEXT NOT NULL,
-    created REAL NOT NULL
+    created REAL NOT NULL,
+    description TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE attachments (
     user TEXT PRIMARY KEY REFERENCES users (name) ON DELETE CASCADE,
@@ -68,6 +69,17 @@ CREATE INDEX sessions_by_user ON sessions (user);
 CREATE INDEX sessions_by_parent ON sessions (parent_key);
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 """
+_INLINE_POLICIES = """
+CREATE TABLE inline_policies (
+    user TEXT PRIMARY KEY REFERENCES users (name) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+"""
+# What makes a state of version N, at N - 1, into one of the next.
+_UPGRADES = (
+    "ALTER TABLE policies ADD COLUMN description TEXT NOT NULL DEFAULT '';" + _INLINE_POLICIES,
+)
 
 Row = tuple[Any, ...]
 
@@ -140,8 +152,17 @@ class Database:
                 raise
 
 
+def exists(cursor: sqlite3.Cursor, table: str, column: str, value: str) -> bool:
+    """Whether a table of the schema has such a row; for a transaction's own look."""
+    query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 (constants of the callers)
+    return cursor.execute(query, (value,)).fetchone() is not None
+
+
 def is_ready(directory: Path) -> bool:
-    """Whether there is a state that was made to the end; OperatorError if a newer one."""
+    """Whether there is a state that was made to the end; OperatorError if a newer one.
+
+    One that an older version made is brought up to date.
+    """
     path = directory / DATABASE
     try:
         if path.stat().st_size == 0:
@@ -149,14 +170,32 @@ def is_ready(directory: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     with _explaining(directory):
-        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            version = _version_of(connection)
+            if 0 < version < SCHEMA_VERSION:
+                _upgrade(connection)
+                version = SCHEMA_VERSION
         finally:
             connection.close()
     if version > SCHEMA_VERSION:
         raise OperatorError(f"the state in {directory} was made by a newer version of s3posixfs")
     return version == SCHEMA_VERSION
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring an older state up to date: in one transaction, once, whoever comes first."""
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("BEGIN IMMEDIATE")
+    for upgrade in _UPGRADES[max(_version_of(connection), 1) - 1 :]:
+        for statement in upgrade.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 def create(directory: Path, fill: Callable[[sqlite3.Cursor], None]) -> None:
@@ -170,7 +209,7 @@ def create(directory: Path, fill: Callable[[sqlite3.Cursor], None]) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA.split(";"):
+            for statement in (_SCHEMA + _INLINE_POLICIES).split(";"):
                 cursor.execute(statement)
             fill(cursor)
             cursor.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -6,7 +6,6 @@ microseconds. Compiled policies are kept by their text and so survive changes of
 
 from __future__ import annotations
 
-from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import PosixOwner
 from s3posixfs.identity.policy import (
     ADMINISTRATOR,
@@ -16,7 +15,13 @@ from s3posixfs.identity.policy import (
     parse_policy,
 )
 from s3posixfs.store.state_database import Database, Row
-from s3posixfs.store.state_records import KeyRecord, PolicyRecord, SessionRecord, UserRecord
+from s3posixfs.store.state_records import (
+    KeyRecord,
+    PolicyRecord,
+    Refused,
+    SessionRecord,
+    UserRecord,
+)
 from s3posixfs.store.state_secrets import Sealer
 
 # More than this many entries, and a cache begins anew: memory stays bounded.
@@ -107,7 +112,7 @@ class StateReader:
             return record
 
     def policy_of(self, user: str) -> NamedPolicy | None:
-        """The policy attached to a user, by name; ``None``: none (or no such user)."""
+        """The policy a user has, attached or of its own; ``None``: none (or no such user)."""
         with self._database.lock:
             self._forget_if_changed()
             try:
@@ -116,8 +121,9 @@ class StateReader:
                 pass
             rows = self._database.read(
                 "SELECT a.policy, p.document FROM attachments a"
-                " LEFT JOIN policies p ON p.name = a.policy WHERE a.user = ?",
-                (user,),
+                " LEFT JOIN policies p ON p.name = a.policy WHERE a.user = ?"
+                " UNION ALL SELECT name, document FROM inline_policies WHERE user = ?",
+                (user, user),
             )
             found: NamedPolicy | None = None
             if rows:
@@ -127,6 +133,20 @@ class StateReader:
                 self._attached.clear()
             self._attached[user] = found
             return found
+
+    def attached_policy(self, user: str) -> str | None:
+        """The name of the policy attached to a user; ``None`` where it has none or its own."""
+        with self._database.lock:
+            rows = self._database.read("SELECT policy FROM attachments WHERE user = ?", (user,))
+        return str(rows[0][0]) if rows else None
+
+    def inline_policy(self, user: str) -> NamedPolicy | None:
+        """The policy that a user has to itself (IAM: inline), by name; ``None``: it has none."""
+        with self._database.lock:
+            rows = self._database.read(
+                "SELECT name, document FROM inline_policies WHERE user = ?", (user,)
+            )
+            return (rows[0][0], self._compile(rows[0][1])) if rows else None
 
     def policies_for(self, user: UserRecord) -> tuple[NamedPolicy, ...]:
         """What :func:`decide` takes as ``identity``: everything for the role admin."""
@@ -203,24 +223,33 @@ class StateReader:
     def policies(self) -> list[PolicyRecord]:
         """The predefined policies, then the others by name."""
         with self._database.lock:
-            rows = self._database.read("SELECT name, document FROM policies ORDER BY name")
+            rows = self._database.read(
+                "SELECT name, document, created, description FROM policies ORDER BY name"
+            )
             attached = self._database.read("SELECT policy, user FROM attachments ORDER BY user")
             users: dict[str, list[str]] = {}
             for name, user in attached:
                 users.setdefault(name, []).append(user)
-            own = [(name, self._compile(text), False) for name, text in rows]
-        predefined = [(name, document, True) for name, document in PREDEFINED.items()]
-        return [
-            PolicyRecord(name, document, always, tuple(users.get(name, ())))
-            for name, document, always in (*predefined, *own)
+            own = [
+                PolicyRecord(name, self._compile(text), False, tuple(users.get(name, ())), *more)
+                for name, text, *more in rows
+            ]
+        predefined = [
+            PolicyRecord(name, document, True, tuple(users.get(name, ())))
+            for name, document in PREDEFINED.items()
         ]
+        return [*predefined, *own]
+
+    def find_policy(self, name: str) -> PolicyRecord | None:
+        """A policy by name; ``None`` where there is none."""
+        return next((record for record in self.policies() if record.name == name), None)
 
     def policy(self, name: str) -> PolicyRecord:
         """A policy by name; raises OperatorError where there is none."""
-        for record in self.policies():
-            if record.name == name:
-                return record
-        raise no_such_policy(name)
+        record = self.find_policy(name)
+        if record is None:
+            raise no_such_policy(name)
+        return record
 
     # --- rows -----------------------------------------------------------------------------
 
@@ -266,9 +295,13 @@ class StateReader:
         )
 
 
-def no_such_user(name: str) -> OperatorError:
-    return OperatorError(f"there is no user named {name!r}: `s3posixfs user list` shows them")
+def no_such_user(name: str) -> Refused:
+    return Refused(
+        "NoSuchEntity", f"there is no user named {name!r}: `s3posixfs user list` shows them"
+    )
 
 
-def no_such_policy(name: str) -> OperatorError:
-    return OperatorError(f"there is no policy named {name!r}: `s3posixfs policy list` shows them")
+def no_such_policy(name: str) -> Refused:
+    return Refused(
+        "NoSuchEntity", f"there is no policy named {name!r}: `s3posixfs policy list` shows them"
+    )

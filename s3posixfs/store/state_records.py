@@ -18,6 +18,10 @@ MAX_SECRET = 256
 # 2**32 - 1 is (uid_t) -1, which chown(2) takes to mean "leave as it is".
 MAX_POSIX_ID = 2**32 - 2
 
+MAX_USERS = 1_024
+MAX_POLICIES = 1_024
+MAX_KEYS_PER_USER = 16
+
 _NAME = re.compile(r"[A-Za-z0-9_.@+-]{3,128}")
 _POLICY_NAME = re.compile(r"[A-Za-z0-9_.@+=,-]{1,128}")
 
@@ -79,12 +83,26 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """A policy by name, and the users it is attached to."""
+    """A policy by name, and the users it is attached to. Predefined ones were made at 0."""
 
     name: str
     document: PolicyDocument
     predefined: bool
     users: tuple[str, ...]
+    created: float = 0.0
+    description: str = ""
+
+
+class Refused(OperatorError):
+    """A change that the state does not allow, with the code that IAM has for it.
+
+    ``code`` is NoSuchEntity, EntityAlreadyExists, DeleteConflict, LimitExceeded or
+    ValidationError.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def digest_of_token(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""STS on the store's own port: AssumeRole and GetCallerIdentity.
+"""STS on the store's own port: AssumeRole, GetSessionToken and GetCallerIdentity.
 
 Source: https://docs.aws.amazon.com/STS/latest/APIReference/ (the XML, the codes and the limits).
 """
@@ -9,50 +9,27 @@ import re
 from collections.abc import Mapping
 
 from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import Credentials
 from s3posixfs.identity.policy import PolicyDocument, PolicyError, parse_policy, user_of_arn
 from s3posixfs.store import xml
 from s3posixfs.store.authenticate import Caller
-from s3posixfs.store.errors import access_denied, status_of
+from s3posixfs.store.errors import access_denied
 from s3posixfs.store.request import Request, parse_query
 from s3posixfs.store.response import Response
 from s3posixfs.store.service import Service
 
 NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
-MAX_FORM_BYTES = 64 * 1024
 ACCOUNT = "000000000000"
 _VERSION = "2011-06-15"
 _DEFAULT_SECONDS = 3600
 _MOST_SECONDS = 604_800
+_SESSION_TOKEN_SECONDS = 43_200
+_MOST_SESSION_TOKEN_SECONDS = 129_600
 # What a session may give another user's session: AWS's limit for role chaining.
 _CHAINED_SECONDS = 3600
 _MAX_POLICY_BYTES = 2048
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _ARN = re.compile(r"[\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd]{20,2048}")
-
-# STS has other codes than S3 for the same refusals.
-_CODES = {
-    "InvalidAccessKeyId": (
-        "InvalidClientTokenId",
-        "The security token included in the request is invalid.",
-        403,
-    ),
-    "InvalidToken": (
-        "InvalidClientTokenId",
-        "The security token included in the request is invalid.",
-        403,
-    ),
-    "ExpiredToken": (
-        "ExpiredToken",
-        "The security token included in the request is expired",
-        403,
-    ),
-    "RequestTimeTooSkewed": (
-        "SignatureDoesNotMatch",
-        "Signature expired or not yet valid: the request's time is too far from the server's.",
-        403,
-    ),
-    "AuthorizationHeaderMalformed": ("IncompleteSignature", "", 400),
-}
 
 
 def handle(service: Service, request: Request) -> Response:
@@ -74,20 +51,6 @@ def handle(service: Service, request: Request) -> Response:
     return _ACTIONS[action](service, request, form)
 
 
-def error_response(error: S3Error, request_id: str) -> Response:
-    """An error in STS's wrapper."""
-    code, message, status = _CODES.get(error.code, (error.code, error.message, status_of(error)))
-    kind = "Sender" if status < 500 else "Receiver"
-    fields = (
-        xml.leaf("Type", kind)
-        + xml.leaf("Code", code)
-        + xml.leaf("Message", message or error.message)
-    )
-    parts = [f"<Error>{fields}</Error>", xml.leaf("RequestId", request_id)]
-    body = xml.document("ErrorResponse", parts, namespace=NAMESPACE)
-    return Response(status, [("Content-Type", "text/xml")], body)
-
-
 def _answer(action: str, result: str, request_id: str) -> Response:
     parts = [
         f"<{action}Result>{result}</{action}Result>",
@@ -102,7 +65,7 @@ def _get_caller_identity(service: Service, request: Request, form: Mapping[str, 
     assert caller.user is not None  # noqa: S101  handle() has refused the anonymous
     request.audit.action, request.audit.decision = "sts:GetCallerIdentity", "allow"
     name = caller.user.name
-    if caller.session is None:
+    if caller.session is None or not caller.session.session_name:
         arn, user_id = f"arn:aws:iam::{ACCOUNT}:user/{name}", name
     else:
         session = caller.session.session_name
@@ -117,9 +80,7 @@ def _assume_role(service: Service, request: Request, form: Mapping[str, str]) ->
     assert caller.user is not None  # noqa: S101  handle() has refused the anonymous
     arn = _validated(form, "RoleArn", _ARN)
     session_name = _validated(form, "RoleSessionName", _SESSION_NAME)
-    for name in ("SerialNumber", "TokenCode", "PolicyArns.member.1.arn"):
-        if name in form:
-            raise _invalid(f"{name} is not supported by this store")
+    _refuse_unbuilt(form, "SerialNumber", "TokenCode", "PolicyArns.member.1.arn")
     policy = _session_policy(form.get("Policy"))
     target = _target(service, request, arn)
     seconds = _duration(
@@ -137,23 +98,52 @@ def _assume_role(service: Service, request: Request, form: Mapping[str, str]) ->
     made = service.state.create_session(
         target, parent, session_name, policy, seconds, service.clock.time()
     )
-    assert made.session_token is not None  # noqa: S101
+    assumed = xml.leaf("AssumedRoleId", f"{target}:{session_name}") + xml.leaf(
+        "Arn", f"arn:aws:sts::{ACCOUNT}:assumed-role/{target}/{session_name}"
+    )
+    result = f"<AssumedRoleUser>{assumed}</AssumedRoleUser>{_credentials(made)}"
+    if policy is not None:
+        used = len(policy.compact.encode()) * 100 // _MAX_POLICY_BYTES
+        result += xml.leaf("PackedPolicySize", used)
+    return _answer("AssumeRole", result, request.id)
+
+
+def _get_session_token(service: Service, request: Request, form: Mapping[str, str]) -> Response:
+    """A session of the caller itself, which needs no permission and has no name."""
+    caller = request.who
+    assert caller.user is not None  # noqa: S101  handle() has refused the anonymous
+    request.audit.action = "sts:GetSessionToken"
+    if caller.session is not None or caller.access_key is None:
+        request.audit.decision = "deny"
+        raise access_denied("Cannot call GetSessionToken with session credentials")
+    _refuse_unbuilt(form, "SerialNumber", "TokenCode")
+    seconds = _seconds(
+        service, form.get("DurationSeconds"), _SESSION_TOKEN_SECONDS, _MOST_SESSION_TOKEN_SECONDS
+    )
+    request.audit.decision = "allow"
+    made = service.state.create_session(
+        caller.user.name, caller.access_key, "", None, seconds, service.clock.time()
+    )
+    return _answer("GetSessionToken", _credentials(made), request.id)
+
+
+def _credentials(made: Credentials) -> str:
+    assert made.session_token is not None  # noqa: S101  a session has both
     assert made.expires_at is not None  # noqa: S101
     expiration = xml.iso_time(float(int(made.expires_at))).replace(".000Z", "Z")
-    credentials = (
+    fields = (
         xml.leaf("AccessKeyId", made.access_key)
         + xml.leaf("SecretAccessKey", made.secret_key)
         + xml.leaf("SessionToken", made.session_token)
         + xml.leaf("Expiration", expiration)
     )
-    assumed = xml.leaf("AssumedRoleId", f"{target}:{session_name}") + xml.leaf(
-        "Arn", f"arn:aws:sts::{ACCOUNT}:assumed-role/{target}/{session_name}"
-    )
-    result = f"<AssumedRoleUser>{assumed}</AssumedRoleUser><Credentials>{credentials}</Credentials>"
-    if policy is not None:
-        used = len(policy.compact.encode()) * 100 // _MAX_POLICY_BYTES
-        result += xml.leaf("PackedPolicySize", used)
-    return _answer("AssumeRole", result, request.id)
+    return f"<Credentials>{fields}</Credentials>"
+
+
+def _refuse_unbuilt(form: Mapping[str, str], *names: str) -> None:
+    for name in names:
+        if name in form:
+            raise _invalid(f"{name} is not supported by this store")
 
 
 def _target(service: Service, request: Request, arn: str) -> str:
@@ -181,21 +171,25 @@ def _not_assumable(caller: str, arn: str) -> S3Error:
     )
 
 
-def _duration(service: Service, caller: Caller, text: str | None, *, other: bool) -> float:
+def _seconds(service: Service, text: str | None, default: int, most: int) -> int:
     least = service.least_session
     if text is None:
-        seconds = max(_DEFAULT_SECONDS, least)
-    else:
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise _invalid("Value at 'durationSeconds' must be a whole number of seconds")
-        seconds = int(text)
-    if not least <= seconds <= _MOST_SECONDS:
+        return max(default, least)
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise _invalid("Value at 'durationSeconds' must be a whole number of seconds")
+    seconds = int(text)
+    if not least <= seconds <= most:
         bound = "greater than or equal to" if seconds < least else "less than or equal to"
-        limit = least if seconds < least else _MOST_SECONDS
+        limit = least if seconds < least else most
         raise _invalid(
             f"1 validation error detected: Value '{seconds}' at 'durationSeconds' failed to "
             f"satisfy constraint: Member must have value {bound} {limit}"
         )
+    return seconds
+
+
+def _duration(service: Service, caller: Caller, text: str | None, *, other: bool) -> float:
+    seconds = _seconds(service, text, _DEFAULT_SECONDS, _MOST_SECONDS)
     if caller.session is None:
         return seconds
     if other:
@@ -237,4 +231,8 @@ def _invalid(message: str) -> S3Error:
     return S3Error("ValidationError", message, status=400)
 
 
-_ACTIONS = {"AssumeRole": _assume_role, "GetCallerIdentity": _get_caller_identity}
+_ACTIONS = {
+    "AssumeRole": _assume_role,
+    "GetCallerIdentity": _get_caller_identity,
+    "GetSessionToken": _get_session_token,
+}

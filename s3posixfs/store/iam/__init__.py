@@ -1,0 +1,1 @@
+"""IAM's query API: users, keys and policies administered by any client of AWS IAM."""
