@@ -265,7 +265,9 @@ class Namespace:
         await self._resolver.refresh(parent)
         config, folder = self._state.config, parent.attributes
         if config.posix_decides:
-            nobodys = config.is_nobodys(folder.uid, folder.mode)
+            # Who may remove a bucket is S3's to say alone.
+            buckets = self._state.table.is_buckets_folder(parent)
+            nobodys = not buckets and config.is_nobodys(folder.uid, folder.mode)
             require_removable(folder, inode.attributes, caller, nobodys=nobodys)
 
     async def remove_object(self, parent: Inode, inode: Inode, signer: Signer) -> None:
