@@ -87,4 +87,4 @@ make_venv() {
 }
 
 RUNTIME_PACKAGES=(fuse3 libfuse3-dev pkg-config gcc libc6-dev python3 python3-dev python3-venv)
-TEST_PACKAGES=(attr curl git rclone util-linux)
+TEST_PACKAGES=(attr curl git rclone s3cmd s3fs util-linux)
