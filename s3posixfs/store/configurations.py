@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store.cors import CorsRule, parse_cors
+from s3posixfs.store.lifecycle import LifecycleRule, parse_lifecycle
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class _Kind(Generic[Rule]):
 class Configurations:
     """Reading one blocks for a file, so do it in a thread."""
 
-    __slots__ = ("cors",)
+    __slots__ = ("cors", "lifecycle")
 
     def __init__(self, documents: Documents) -> None:
         self.cors: _Kind[CorsRule] = _Kind(documents, "cors", parse_cors)
+        self.lifecycle: _Kind[LifecycleRule] = _Kind(documents, "lifecycle", parse_lifecycle)

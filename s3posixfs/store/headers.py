@@ -106,6 +106,21 @@ def write_condition(request: Request) -> Condition:
     )
 
 
+def delete_condition(etag: str | None, size: str | None, last_modified: str | None) -> Condition:
+    """The conditions of a delete; InvalidArgument for a size or time that is none."""
+    if size is not None and not (size.isascii() and size.isdigit() and len(size) < 16):
+        raise invalid_argument("The size is not a whole number.", "x-amz-if-match-size", size)
+    moment = parse_http_date(last_modified)
+    if last_modified is not None and moment is None:
+        name = "x-amz-if-match-last-modified-time"
+        raise invalid_argument("The time is not an HTTP date.", name, last_modified)
+    return Condition(
+        if_match=unquoted(etag) if etag is not None else None,
+        size=int(size) if size is not None else None,
+        last_modified=moment,
+    )
+
+
 def http_date(seconds: float) -> str:
     """The date form of HTTP headers (RFC 9110, 5.6.7)."""
     return formatdate(int(seconds), usegmt=True)

@@ -10,6 +10,7 @@ from s3posixfs.store.handlers import (
     copying,
     cors,
     identities,
+    lifecycle,
     listing,
     multipart,
     objects,
@@ -23,6 +24,7 @@ from s3posixfs.store.service import Service
 
 MAX_DELETE_BYTES = 4 * 1024 * 1024
 _CONFIGURATION_BYTES = 64 * 1024
+_LIFECYCLE_BYTES = 4 * 1024 * 1024  # a thousand rules with ten tags each
 
 _READ = frozenset({"versionId", "partNumber", *objects.OVERRIDES})
 _PAGING = frozenset({"prefix", "delimiter", "encoding-type", "max-keys"})
@@ -180,6 +182,29 @@ OPERATIONS: Sequence[Operation] = (
         handler=cors.delete_bucket_cors,
         selector="cors",
     ),
+    _probe(
+        "GetBucketLifecycleConfiguration",
+        "lifecycle",
+        "s3:GetLifecycleConfiguration",
+        lifecycle.get_lifecycle,
+    ),
+    Operation(
+        "PutBucketLifecycleConfiguration",
+        "PUT",
+        "bucket",
+        "s3:PutLifecycleConfiguration",
+        handler=lifecycle.put_lifecycle,
+        body_limit=_LIFECYCLE_BYTES,
+        selector="lifecycle",
+    ),
+    Operation(
+        "DeleteBucketLifecycle",
+        "DELETE",
+        "bucket",
+        "s3:PutLifecycleConfiguration",
+        handler=lifecycle.delete_lifecycle,
+        selector="lifecycle",
+    ),
     # --- what clients probe for
     _probe(
         "GetBucketVersioning",
@@ -208,14 +233,6 @@ OPERATIONS: Sequence[Operation] = (
         "requestPayment",
         "s3:GetBucketRequestPayment",
         probes.request_payment,
-    ),
-    _probe(
-        "GetBucketLifecycleConfiguration",
-        "lifecycle",
-        "s3:GetLifecycleConfiguration",
-        probes.not_found(
-            "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"
-        ),
     ),
     _probe(
         "GetBucketEncryption",

@@ -21,8 +21,10 @@ from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authorise import Authoriser
 from s3posixfs.store.backend.directory import DirectoryBackend
 from s3posixfs.store.configurations import Configurations
+from s3posixfs.store.expiring import Expirer
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.ingest import Ingestor
+from s3posixfs.store.lifecycle import DAY_SECONDS
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
 
@@ -31,6 +33,8 @@ _MOST_OPEN_FILES = 65_536
 _LEAST_SESSION_SECONDS = 900
 # Lowers the shortest life of temporary credentials, so that tests can see them expire.
 _TEST_VARIABLE = "S3POSIXFS_TEST_MIN_SESSION"
+# Shortens the day of lifecycle rules, so that tests can see objects expire.
+_TEST_DAY_VARIABLE = "S3POSIXFS_TEST_DAY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +125,21 @@ def base_url(config: ServerConfig, listeners: list[socket.socket]) -> str:
 
 def least_session_seconds() -> int:
     """The shortest life of temporary credentials, which only tests lower."""
-    text = os.environ.get(_TEST_VARIABLE)
+    return _lowered(_TEST_VARIABLE, _LEAST_SESSION_SECONDS)
+
+
+def day_seconds() -> int:
+    """The length of a day for lifecycle rules, which only tests shorten."""
+    return _lowered(_TEST_DAY_VARIABLE, DAY_SECONDS)
+
+
+def _lowered(variable: str, default: int) -> int:
+    text = os.environ.get(variable)
     if text is None:
-        return _LEAST_SESSION_SECONDS
-    if not text.isdigit() or int(text) < 1:
-        raise OperatorError(f"{_TEST_VARIABLE} must be a whole number of seconds")
-    return min(int(text), _LEAST_SESSION_SECONDS)
+        return default
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise OperatorError(f"{variable} must be a whole number of seconds")
+    return min(int(text), default)
 
 
 def raise_open_files() -> int:
@@ -152,6 +165,7 @@ async def serve(
     root, the certificate or the audit log can't be used. Closes ``listeners``.
     """
     least_session = least_session_seconds()
+    day = day_seconds()
     tls = tls_context(config)
     prepare_root(config.root, config.state)
     threads = trio.CapacityLimiter(_THREADS)
@@ -173,6 +187,14 @@ async def serve(
             region=config.region,
             threads=threads,
             least_session=least_session,
+            day_seconds=day,
+        )
+        expirer = Expirer(
+            backend,
+            service.configurations,
+            clock,
+            lock=config.state / "lifecycle.lock",
+            day=day,
         )
         application = StoreApplication(service, audit, domain=config.domain)
         limits = Limits.within(raise_open_files())
@@ -180,6 +202,7 @@ async def serve(
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_drain_on_signal, signals, server)
+                nursery.start_soon(expirer.run)
                 async with trio.open_nursery() as writing:
                     writing.start_soon(audit.run)
                     ready()

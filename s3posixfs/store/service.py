@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 class Service:
     """The store's parts. ``threads`` bounds the blocking calls in flight.
 
-    ``least_session`` is the shortest life of temporary credentials in seconds.
+    ``least_session`` is the shortest life of temporary credentials in seconds, ``day_seconds``
+    the length of a day for lifecycle rules; only tests shorten either.
     """
 
     state: State
@@ -35,6 +36,7 @@ class Service:
     region: str
     threads: trio.CapacityLimiter
     least_session: int = 900
+    day_seconds: int = 86_400
 
     async def run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Run a blocking function in a thread. Cancellation waits for it."""

@@ -227,5 +227,15 @@ def check(condition: Condition, present: Found | None, key: str) -> None:
             raise no_such_key(key)
         if condition.if_match not in ("*", present.record.etag):
             raise precondition_failed("If-Match")
-    if condition.if_none_match and present is not None:
+    if present is None:
+        return
+    record = present.record
+    if condition.if_none_match:
         raise precondition_failed("If-None-Match")
+    if condition.size is not None and condition.size != record.size:
+        raise precondition_failed("x-amz-if-match-size")
+    if condition.last_modified is not None and condition.last_modified not in (
+        record.last_modified,
+        float(int(record.last_modified)),
+    ):
+        raise precondition_failed("x-amz-if-match-last-modified-time")

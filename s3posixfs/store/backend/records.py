@@ -101,11 +101,14 @@ class Condition:
     """What must hold of the present object for a write to happen.
 
     ``if_match`` is an ETag without quotes, or ``*`` for any object; ``if_none_match`` asks that
-    there be no object (``If-None-Match: *``).
+    there be no object (``If-None-Match: *``). ``size`` and ``last_modified`` must be those of the
+    object if there is one; a time of whole seconds is compared as such.
     """
 
     if_match: str | None = None
     if_none_match: bool = False
+    size: int | None = None
+    last_modified: float | None = None
 
 
 ALWAYS = Condition()

@@ -15,7 +15,7 @@ from s3posixfs.store import xml
 from s3posixfs.store.backend.directory import OpenObject
 from s3posixfs.store.backend.records import Condition, ObjectFacts, ObjectRecord
 from s3posixfs.store.errors import access_denied, invalid_argument, invalid_request, no_such_key
-from s3posixfs.store.handlers.objects import new_facts
+from s3posixfs.store.handlers.objects import expiration, new_facts
 from s3posixfs.store.handlers.tagging import tag_context
 from s3posixfs.store.headers import check_copy_conditions, write_condition
 from s3posixfs.store.payload import requested_algorithm, too_large
@@ -108,7 +108,8 @@ def copy_object(service: Service, request: Request) -> Response:
         xml.leaf("ETag", f'"{made.etag}"'),
         *checksum_elements(made),
     ]
-    return Response(200, [xml.XML_HEADERS], xml.document("CopyObjectResult", parts))
+    headers = [xml.XML_HEADERS, *expiration(service, request.bucket, made)]
+    return Response(200, headers, xml.document("CopyObjectResult", parts))
 
 
 def _require_tags(

@@ -18,7 +18,7 @@ from s3posixfs.store.backend.records import CompletedPart, PartRecord, UploadRec
 from s3posixfs.store.errors import DetailedError, invalid_argument, invalid_request
 from s3posixfs.store.handlers.copying import checksum_elements, hash_range, open_source
 from s3posixfs.store.handlers.listing import Encode, encoding_of, owner_element
-from s3posixfs.store.handlers.objects import new_facts
+from s3posixfs.store.handlers.objects import expiration, new_facts
 from s3posixfs.store.headers import check_write_headers, unquoted, whole_number, write_condition
 from s3posixfs.store.payload import (
     DEFAULT_ALGORITHM,
@@ -293,7 +293,8 @@ def complete_upload(service: Service, request: Request) -> Response:
         xml.leaf("ETag", f'"{record.etag}"'),
         *checksum_elements(record),
     ]
-    return Response(200, [xml.XML_HEADERS], xml.document("CompleteMultipartUploadResult", parts))
+    headers = [xml.XML_HEADERS, *expiration(service, request.bucket, record)]
+    return Response(200, headers, xml.document("CompleteMultipartUploadResult", parts))
 
 
 def _completed_parts(content: bytes) -> list[CompletedPart]:

@@ -16,7 +16,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES
 from s3posixfs.store import xml
 from s3posixfs.store.backend.directory import OpenObject, PendingObject
-from s3posixfs.store.backend.records import Condition, ObjectFacts, ObjectRecord
+from s3posixfs.store.backend.records import ALWAYS, Condition, ObjectFacts, ObjectRecord
 from s3posixfs.store.errors import (
     access_denied,
     invalid_argument,
@@ -27,6 +27,7 @@ from s3posixfs.store.errors import (
 from s3posixfs.store.headers import (
     check_read_conditions,
     check_write_headers,
+    delete_condition,
     kept_headers_of,
     metadata_of,
     object_headers,
@@ -36,6 +37,7 @@ from s3posixfs.store.headers import (
     unquoted,
     write_condition,
 )
+from s3posixfs.store.lifecycle import expiration_headers
 from s3posixfs.store.payload import Proven, claims_of
 from s3posixfs.store.request import Request, decode_path
 from s3posixfs.store.response import FileBody, Headers, Response
@@ -55,6 +57,12 @@ OVERRIDES: Mapping[str, str] = {
     "response-content-type": "Content-Type",
     "response-expires": "Expires",
 }
+
+
+def expiration(service: Service, bucket: str, record: ObjectRecord) -> Headers:
+    """What the answer says of the lifecycle rule that will remove the object."""
+    rules = service.configurations.lifecycle.of(bucket)
+    return expiration_headers(rules, record, service.day_seconds) if rules else []
 
 
 def missing_key(service: Service, request: Request, key: str) -> S3Error:
@@ -94,7 +102,7 @@ def get_object(service: Service, request: Request) -> Response:
     try:
         record = opened.record
         check_read_conditions(request.headers, record)
-        headers = object_headers(record)
+        headers = object_headers(record) + expiration(service, request.bucket, record)
         start, length, status = _wanted_range(request, record, headers)
         _override(request, headers)
         if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
@@ -232,28 +240,41 @@ async def put_object(service: Service, request: Request) -> Response:
     claims = claims_of(request)
     bucket, key = request.bucket, request.key
 
-    def commit(pending: PendingObject, proven: Proven) -> ObjectRecord:
+    def commit(pending: PendingObject, proven: Proven) -> tuple[ObjectRecord, Headers]:
         complete = replace(
             facts,
             etag=proven.etag,
             checksums=proven.checksums,
             checksum_type=checksums.FULL_OBJECT,
         )
-        return pending.commit(complete, condition)
+        record = pending.commit(complete, condition)
+        return record, expiration(service, bucket, record)
 
-    record = await service.ingestor.receive(
+    record, expiring = await service.ingestor.receive(
         request, claims, partial(service.backend.begin_put, bucket, key), commit
     )
-    return Response(200, [("ETag", f'"{record.etag}"'), *checksum_headers(record)])
+    return Response(200, [("ETag", f'"{record.etag}"'), *checksum_headers(record), *expiring])
 
 
 def delete_object(service: Service, request: Request) -> Response:
     """DeleteObject: 204 also where there was none; If-Match is honoured."""
     check_version(request)
-    match = request.headers.get("if-match")
-    condition = Condition(if_match=unquoted(match) if match is not None else None)
+    headers = request.headers
+    condition = delete_condition(
+        headers.get("if-match"),
+        headers.get("x-amz-if-match-size"),
+        headers.get("x-amz-if-match-last-modified-time"),
+    )
+    _require_to_match(service, request, request.key, condition)
     service.backend.delete(request.bucket, request.key, condition)
     return Response(204)
+
+
+def _require_to_match(service: Service, request: Request, key: str, condition: Condition) -> None:
+    """To compare an ETag is to learn it, so it needs GetObject ("Conditional deletes")."""
+    if condition.if_match not in (None, "*"):
+        resource = f"arn:aws:s3:::{request.bucket}/{key}"
+        service.authoriser.require(request, "s3:GetObject", resource, bucket=request.bucket)
 
 
 def delete_objects(service: Service, request: Request) -> Response:
@@ -268,25 +289,27 @@ def delete_objects(service: Service, request: Request) -> Response:
             quiet = (element.text or "").strip().lower() == "true"
         elif name == "Object":
             fields = xml.children(element)
-            unknown = fields.keys() - {"Key", "VersionId", "ETag"}
+            unknown = fields.keys() - {"Key", "VersionId", "ETag", "Size", "LastModifiedTime"}
             if unknown or not fields.get("Key"):
                 raise xml.malformed()
-            etag = fields.get("ETag")
-            condition = Condition(if_match=unquoted(etag) if etag else None)
-            wanted.append((fields["Key"], fields.get("VersionId", "null"), condition))
+            condition = delete_condition(
+                fields.get("ETag") or None, fields.get("Size"), fields.get("LastModifiedTime")
+            )
+            wanted.append((fields["Key"], fields.get("VersionId", ""), condition))
         else:
             raise xml.malformed()
     if not wanted or len(wanted) > _MAX_DELETED:
         raise xml.malformed()
     refused = _delete_all(service, request, wanted)
     parts: list[str] = []
-    for key, _, _ in wanted:
+    for key, version, _ in wanted:
         error = refused.get(key)
+        target = xml.leaf("Key", key) + (xml.leaf("VersionId", version) if version else "")
         if error is not None:
-            fields_out = xml.leaf("Key", key) + xml.leaf("Code", error.code)
-            parts.append(f"<Error>{fields_out}{xml.leaf('Message', error.message)}</Error>")
+            reason = xml.leaf("Code", error.code) + xml.leaf("Message", error.message)
+            parts.append(f"<Error>{target}{reason}</Error>")
         elif not quiet:
-            parts.append(f"<Deleted>{xml.leaf('Key', key)}</Deleted>")
+            parts.append(f"<Deleted>{target}</Deleted>")
     return Response(200, [xml.XML_HEADERS], xml.document("DeleteResult", parts))
 
 
@@ -304,7 +327,8 @@ def _delete_all(
                 raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
             if version not in ("", "null"):
                 raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
-            if condition.if_match is not None:
+            if condition != ALWAYS:
+                _require_to_match(service, request, key, condition)
                 service.backend.delete(request.bucket, key, condition)
             else:
                 together.append(key)
