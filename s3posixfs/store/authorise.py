@@ -45,7 +45,9 @@ _REQUEST_HEADERS = (
     "x-amz-storage-class",
 )
 _LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")
-_LISTING_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
+_LISTING_ACTIONS = frozenset(
+    {"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"}
+)
 
 
 _TAGGED_ACTIONS = frozenset(

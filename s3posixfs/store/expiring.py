@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _ROUNDS_PER_DAY = 24
 _LEAST_WAIT_SECONDS = 0.5
 _FIRST_WAIT_SECONDS = 60.0
+_PAGE = 200  # small enough that the store need not wait for one when it ends
 _GONE = frozenset({404, 412})
 
 
@@ -59,7 +60,7 @@ class Expirer:
         while True:
             try:
                 await self._round()
-            except (OSError, S3Error):
+            except Exception:
                 log.exception("lifecycle rules could not be applied; trying again later")
             await trio.sleep(wait)
 
@@ -107,7 +108,7 @@ class Expirer:
         if not removing:
             return 0, ""
         prefix = _common_prefix([rule.prefix for rule in removing])
-        page = self._backend.list(bucket, prefix=prefix, start_after=after)
+        page = self._backend.list(bucket, prefix=prefix, start_after=after, max_keys=_PAGE)
         now = self._clock.time()
         removed = 0
         for record in page.objects:

@@ -9,6 +9,7 @@ from s3posixfs.store.handlers import (
     buckets,
     copying,
     cors,
+    fixed,
     identities,
     lifecycle,
     listing,
@@ -100,6 +101,15 @@ OPERATIONS: Sequence[Operation] = (
         parameters=_PAGING | {"continuation-token", "start-after", "fetch-owner", "metadata"},
     ),
     Operation(
+        "ListObjectVersions",
+        "GET",
+        "bucket",
+        "s3:ListBucketVersions",
+        handler=listing.list_object_versions,
+        selector="versions",
+        parameters=_PAGING | {"key-marker", "version-id-marker"},
+    ),
+    Operation(
         "DeleteObjects",
         "POST",
         "bucket",
@@ -128,6 +138,12 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _probe("GetBucketLocation", "location", "s3:GetBucketLocation", buckets.get_location),
     _probe("GetBucketPolicy", "policy", "s3:GetBucketPolicy", buckets.get_policy),
+    _probe(
+        "GetBucketPolicyStatus",
+        "policyStatus",
+        "s3:GetBucketPolicyStatus",
+        fixed.get_policy_status,
+    ),
     Operation(
         "PutBucketPolicy",
         "PUT",
@@ -283,9 +299,45 @@ OPERATIONS: Sequence[Operation] = (
         "GetBucketOwnershipControls",
         "ownershipControls",
         "s3:GetBucketOwnershipControls",
-        probes.not_found(
-            "OwnershipControlsNotFoundError", "The bucket ownership controls were not found"
-        ),
+        fixed.get_ownership,
+    ),
+    # --- what is always the same
+    Operation(
+        "PutBucketOwnershipControls",
+        "PUT",
+        "bucket",
+        "s3:PutBucketOwnershipControls",
+        handler=fixed.put_ownership,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="ownershipControls",
+    ),
+    Operation(
+        "PutBucketAcl",
+        "PUT",
+        "bucket",
+        "s3:PutBucketAcl",
+        handler=fixed.put_bucket_acl,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="acl",
+    ),
+    Operation(
+        "PutObjectAcl",
+        "PUT",
+        "object",
+        "s3:PutObjectAcl",
+        handler=fixed.put_object_acl,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="acl",
+        parameters=frozenset({"versionId"}),
+    ),
+    Operation(
+        "PutBucketVersioning",
+        "PUT",
+        "bucket",
+        "s3:PutBucketVersioning",
+        handler=fixed.put_versioning,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="versioning",
     ),
     # --- objects
     Operation(

@@ -37,6 +37,9 @@ def create_bucket(service: Service, request: Request) -> Response:
     for name in ("x-amz-bucket-object-lock-enabled", "x-amz-bucket-namespace"):
         if request.headers.get(name, "false").lower() != "false":
             raise not_implemented(f"the header {name}")
+    ownership = request.headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
+    if ownership != "BucketOwnerEnforced":
+        raise not_implemented(f"object ownership {ownership}: ACLs do not exist here")
     location = location_of(request.content)
     if location and location != service.region:
         raise S3Error(
@@ -66,11 +69,16 @@ def get_location(service: Service, request: Request) -> Response:
     return Response(200, [xml.XML_HEADERS], xml.document("LocationConstraint", [region]))
 
 
-def get_policy(service: Service, request: Request) -> Response:
-    service.backend.bucket(request.bucket)
+def read_policy(service: Service, request: Request) -> bytes:
+    """The bucket's policy; S3Error NoSuchBucketPolicy (404)."""
     text = service.backend.get_document(request.bucket, "policy")
     if text is None:
         raise S3Error("NoSuchBucketPolicy", "The bucket policy does not exist", status=404)
+    return text
+
+
+def get_policy(service: Service, request: Request) -> Response:
+    text = read_policy(service, request)
     return Response(200, [("Content-Type", "application/json")], text)
 
 

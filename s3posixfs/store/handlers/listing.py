@@ -125,6 +125,57 @@ def list_objects(service: Service, request: Request) -> Response:
     return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
 
 
+def list_object_versions(service: Service, request: Request) -> Response:
+    """ListObjectVersions: of each object there is one version, ``null``, and it is the latest."""
+    query = request.query
+    encode = encoding_of(request)
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    most = whole_number(request, "max-keys", MAX_KEYS, MAX_KEYS)
+    key_marker, version_marker = query.get("key-marker", ""), query.get("version-id-marker", "")
+    if version_marker and not key_marker:
+        raise invalid_argument(
+            "A version-id marker cannot be specified without a key marker.",
+            "version-id-marker",
+            version_marker,
+        )
+    if version_marker not in ("", "null"):
+        raise invalid_argument("Invalid version id specified", "version-id-marker", version_marker)
+    page = _page(service, request, prefix, delimiter, key_marker, most)
+    parts = [
+        xml.leaf("Name", request.bucket),
+        f"<Prefix>{encode(prefix)}</Prefix>",
+        f"<KeyMarker>{encode(key_marker)}</KeyMarker>",
+        xml.leaf("VersionIdMarker", version_marker),
+    ]
+    if page.truncated:
+        parts.append(f"<NextKeyMarker>{encode(page.next_after)}</NextKeyMarker>")
+        if page.objects and page.objects[-1].key == page.next_after:
+            parts.append(xml.leaf("NextVersionIdMarker", "null"))
+    parts.append(xml.leaf("MaxKeys", most))
+    if delimiter:
+        parts.append(f"<Delimiter>{encode(delimiter)}</Delimiter>")
+    if "encoding-type" in query:
+        parts.append(xml.leaf("EncodingType", "url"))
+    parts.append(xml.leaf("IsTruncated", page.truncated))
+    parts += (
+        f"<Version><Key>{encode(record.key)}</Key><VersionId>null</VersionId>"
+        f"<IsLatest>true</IsLatest>"
+        f"<LastModified>{xml.iso_time(record.last_modified)}</LastModified>"
+        f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum(record)}<Size>{record.size}</Size>"
+        f"{owner_element(record.owner_id)}<StorageClass>STANDARD</StorageClass></Version>"
+        for record in page.objects
+    )
+    parts += _prefixes(page, encode)
+    return Response(200, [xml.XML_HEADERS], xml.document("ListVersionsResult", parts))
+
+
+def _prefixes(page: Listing, encode: Encode) -> list[str]:
+    return [
+        f"<CommonPrefixes><Prefix>{encode(prefix)}</Prefix></CommonPrefixes>"
+        for prefix in page.prefixes
+    ]
+
+
 def _page(
     service: Service, request: Request, prefix: str, delimiter: str, after: str, most: int
 ) -> Listing:
@@ -157,11 +208,7 @@ def _rows(
             f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum(record)}<Size>{record.size}</Size>"
             f"{owner}<StorageClass>STANDARD</StorageClass>{metadata}</Contents>"
         )
-    rows += (
-        f"<CommonPrefixes><Prefix>{encode(prefix)}</Prefix></CommonPrefixes>"
-        for prefix in page.prefixes
-    )
-    return rows
+    return rows + _prefixes(page, encode)
 
 
 def _checksum(record: ObjectRecord) -> str:
