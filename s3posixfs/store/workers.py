@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -64,6 +65,8 @@ class _Supervisor:
         self._children: dict[int, float] = {}
         self._ending = False
         self._failed = 0
+        # Only this process holds the end for writing: the workers' reading ends with its life.
+        self._lifeline, self._held = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,6 +99,8 @@ class _Supervisor:
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            os.close(self._held)
+            threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
 
             def ready() -> None:
                 if ready_pipe is not None:
@@ -133,3 +138,13 @@ class _Supervisor:
                 self._end_all()
             else:
                 self._fork(None)
+
+
+def _end_with(lifeline: int) -> None:
+    """Wait until the parent is gone, however it went, and end this worker in order.
+
+    Workers that outlive it would keep the port, so that no new store could start.
+    """
+    os.read(lifeline, 1)
+    log.error("the process that started this worker is gone: ending")
+    os.kill(os.getpid(), signal.SIGTERM)
