@@ -10,19 +10,27 @@ import ctypes
 import json
 import logging
 import os
+import random
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import trio
 
 from s3posixfs.cli.control import Command, serve_control
 from s3posixfs.cli.mount_options import MountOptions
+from s3posixfs.cli.mount_request import (
+    Endpoint,
+    MountRequest,
+    filesystem_config,
+    find_endpoint,
+    optional_path,
+    sts_url,
+)
 from s3posixfs.cli.mountpoints import control_socket, default_cache_folder
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
@@ -37,7 +45,6 @@ from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import MemoryBudget
 from s3posixfs.data.reader import Readers
 from s3posixfs.data.staging import StagingArea
-from s3posixfs.fs.config import Access, FsConfig, SignAs, Unmapped
 from s3posixfs.fs.filesystem import FileSystem
 from s3posixfs.fs.signers_s3 import (
     FileIdentities,
@@ -58,71 +65,6 @@ DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
 _PR_SET_DUMPABLE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class MountRequest:
-    """What ``s3posixfs mount`` was asked for. Holds no secret."""
-
-    source: str
-    mountpoint: Path
-    options: MountOptions
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> MountRequest:
-        values = dict(data["values"])
-        values["trusted_owners"] = tuple(values["trusted_owners"])
-        options = MountOptions(values, frozenset(data["kernel"]))
-        return cls(str(data["source"]), Path(data["mountpoint"]), options)
-
-    @property
-    def bucket(self) -> str | None:
-        """The bucket to mount; None for all."""
-        return self.source.strip("/").partition("/")[0] or None
-
-    @property
-    def prefix(self) -> str:
-        """The prefix below the bucket, with a slash at its end, or empty."""
-        rest = self.source.strip("/").partition("/")[2].strip("/")
-        return f"{rest}/" if rest else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests go, after the profile was asked for what the options leave open."""
-
-    url: str
-    region: str
-
-
-def find_endpoint(options: MountOptions) -> Endpoint:
-    """Endpoint and region: by option, else by the AWS profile and environment, else AWS."""
-    import botocore.exceptions
-    import botocore.session
-
-    session = botocore.session.Session(profile=options.text("profile"))
-    url, region = options.text("endpoint_url"), options.text("region")
-    try:
-        region = region or session.get_config_variable("region") or "us-east-1"
-        if url is None:
-            client = session.create_client(
-                "s3",
-                region_name=region,
-                aws_access_key_id="-",
-                aws_secret_access_key="-",  # noqa: S106
-            )
-            url = str(client.meta.endpoint_url)
-            client.close()
-    except botocore.exceptions.ProfileNotFound:
-        if options.text("credentials_file") is None or url is None:
-            raise OperatorError(
-                f"there is no profile {options.text('profile')!r} in the AWS configuration; "
-                "give profile=NAME of one that exists, or credentials_file=FILE"
-            ) from None
-        region = region or "us-east-1"
-    except botocore.exceptions.BotoCoreError as error:
-        raise OperatorError(f"the AWS configuration cannot be used: {error}") from None
-    return Endpoint(url, region)
-
-
 def _identity_source(options: MountOptions, signers_store: Any) -> IdentitySource:
     given = options.text("identities")
     if given == "auto":
@@ -134,28 +76,9 @@ def _identity_source(options: MountOptions, signers_store: Any) -> IdentitySourc
     return NoIdentities()
 
 
-def _config(request: MountRequest) -> FsConfig:
-    options = request.options
-    return FsConfig(
-        bucket=request.bucket,
-        prefix=request.prefix,
-        uid=options.whole("uid"),
-        gid=options.whole("gid"),
-        file_mode=options.whole("file_mode"),
-        dir_mode=None if options.values["dir_mode"] is None else options.whole("dir_mode"),
-        metadata_ttl=options.number("metadata_ttl"),
-        access=cast(Access, options.text("access")),
-        access_ttl=options.number("access_ttl"),
-        sign_as=cast(SignAs, options.text("sign_as")),
-        unmapped=cast(Unmapped, options.text("unmapped")),
-        read_only=options.flag("ro"),
-        trusted_owners=frozenset(options.names("trusted_owners")),
-    )
-
-
 def _daemon_credentials(
     options: MountOptions, endpoint: Endpoint, nursery: trio.Nursery, clock: SystemClock
-) -> tuple[CredentialsProvider, Refresher | None]:
+) -> Refresher:
     credentials_file = options.text("credentials_file")
     provider: CredentialsProvider = ProfileProvider(
         options.text("profile"),
@@ -167,38 +90,17 @@ def _daemon_credentials(
     if role_arn is not None:
         provider = AssumeRoleProvider(
             provider,
-            sts_url=_sts_url(options, endpoint),
+            sts_url=sts_url(options, endpoint),
             region=endpoint.region,
             role_arn=role_arn,
             session_name="s3posixfs",
             clock=clock,
             duration=options.whole("session_duration"),
             identity="daemon",
-            ca_file=_ca_file(options),
+            ca_file=optional_path(options.text("ca_file")),
         )
     # Also over a profile: one that assumes a role, or asks a process, gives what expires.
-    refresher = Refresher(provider, nursery=nursery, clock=clock, random=_random(), name="daemon")
-    return refresher, refresher
-
-
-def _random() -> Callable[[], float]:
-    import random
-
-    return random.random
-
-
-def _ca_file(options: MountOptions) -> Path | None:
-    text = options.text("ca_file")
-    return Path(text) if text is not None else None
-
-
-def _sts_url(options: MountOptions, endpoint: Endpoint) -> str:
-    given = options.text("sts_endpoint_url")
-    if given is not None:
-        return given
-    if endpoint.url.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return endpoint.url.replace("//s3.", "//sts.")
-    return endpoint.url
+    return Refresher(provider, nursery=nursery, clock=clock, random=random.random, name="daemon")
 
 
 class Mount:
@@ -229,11 +131,11 @@ class Mount:
                     region=endpoint.region,
                     clock=self._clock,
                     path_style=not endpoint.url.endswith(".amazonaws.com"),
-                    ca_file=_ca_file(options),
+                    ca_file=optional_path(options.text("ca_file")),
                 )
             )
             nursery = await stack.enter_async_context(trio.open_nursery())
-            credentials, refresher = _daemon_credentials(options, endpoint, nursery, self._clock)
+            credentials = _daemon_credentials(options, endpoint, nursery, self._clock)
             await _first_credentials(credentials)
             store = client.acting_as(credentials, "daemon")
             await check(store, request.bucket, prefix=request.prefix)
@@ -243,11 +145,11 @@ class Mount:
                 daemon_owner_id=await owner_id_of(store),
                 source=_identity_source(options, store),
                 sts=StsSettings(
-                    url=_sts_url(options, endpoint),
+                    url=sts_url(options, endpoint),
                     region=endpoint.region,
                     duration=options.whole("session_duration"),
-                    ca_file=_ca_file(options),
-                    credentials_file=_path(options.text("credentials_file")),
+                    ca_file=optional_path(options.text("ca_file")),
+                    credentials_file=optional_path(options.text("credentials_file")),
                 ),
                 trusted_owners=frozenset(options.names("trusted_owners")),
                 clock=self._clock,
@@ -268,7 +170,7 @@ class Mount:
             )
             stack.callback(staging.close)
             filesystem = FileSystem(
-                _config(request),
+                filesystem_config(request),
                 signers,
                 readers=readers,
                 staging=staging,
@@ -276,7 +178,7 @@ class Mount:
                 nursery=nursery,
             )
             await filesystem.start()
-            commands = self._commands(filesystem, client, signers, refresher)
+            commands = self._commands(filesystem, client, signers, credentials)
             await nursery.start(serve_control, control_socket(request.mountpoint), commands)
             nursery.start_soon(signers.run)
             left = await self._serve(filesystem)
@@ -314,19 +216,19 @@ class Mount:
         filesystem: FileSystem,
         client: S3Client,
         signers: S3Signers,
-        refresher: Refresher | None,
+        credentials: Refresher,
     ) -> dict[str, Command]:
         async def status(message: Mapping[str, Any]) -> Mapping[str, Any]:
             await trio.lowlevel.checkpoint()
-            own = refresher.status if refresher is not None else None
+            own = credentials.status
             return {
                 "health": "ok",
                 "source": self._request.source,
                 "pid": os.getpid(),
                 "since": self._started,
-                "daemon_credentials_expire": own.expires_at if own is not None else None,
-                "daemon_refreshes": own.refreshes if own is not None else 0,
-                "daemon_last_error": own.last_error if own is not None else None,
+                "daemon_credentials_expire": own.expires_at,
+                "daemon_refreshes": own.refreshes,
+                "daemon_last_error": own.last_error,
                 "filesystem": filesystem.status(),
                 "client": client.status(),
                 "capabilities": {
@@ -348,10 +250,6 @@ class Mount:
             return {**answer, "error": f"cannot upload {left[0]}"} if left else answer
 
         return {"status": status, "drain": drain}
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text is not None else None
 
 
 async def _first_credentials(provider: CredentialsProvider) -> None:

@@ -93,7 +93,7 @@ def _identity_file(options: MountOptions) -> Finding:
 def _endpoint(source: str | None, options: MountOptions) -> Iterator[Finding]:
     import trio
 
-    from s3posixfs.cli.daemon import find_endpoint
+    from s3posixfs.cli.mount_request import find_endpoint
     from s3posixfs.core.clock import SystemClock
     from s3posixfs.credentials.provider import CredentialsError, ProfileProvider
     from s3posixfs.s3.check import check
