@@ -48,6 +48,7 @@ HeadBucket                        -   +   -   +   -   -   -   -   +   -   -
 ListObjects                       -   +   -   +   +   -   -   -   +   -   -
 ListObjectsV2                     -   +   -   +   +   -   -   -   +   -   -
 ListObjectsV2 of all              -   +   -   +   -   -   -   -   +   -   -
+ListObjectVersions                -   -   -   +   -   -   -   -   -   -   -
 DeleteObjects                     -   -   -   +   +   -   -   -   -   -   -
 ListMultipartUploads              -   +   -   +   -   -   -   -   +   -   -
 GetBucketLocation                 -   +   -   +   -   -   -   -   +   -   -
@@ -76,10 +77,14 @@ GetBucketReplication              -   -   -   +   -   -   -   -   -   -   -
 GetBucketWebsite                  -   -   -   +   -   -   -   -   -   -   -
 GetPublicAccessBlock              -   -   -   +   -   -   -   -   -   -   -
 GetBucketOwnershipControls        -   -   -   +   -   -   -   -   -   -   -
+PutBucketOwnershipControls        -   -   -   +   -   -   -   -   -   -   -
+PutBucketAcl                      -   -   -   +   -   -   -   -   -   -   -
+PutBucketVersioning               -   -   -   +   -   -   -   -   -   -   -
 GetObject                         -   +   -   +   +   -   -   +   +   -   -
 HeadObject                        -   +   -   +   +   -   -   +   +   -   -
 GetObjectAttributes               -   -   -   +   +   -   -   -   -   -   -
 GetObjectAcl                      -   -   -   +   +   -   -   -   -   -   -
+PutObjectAcl                      -   -   -   +   +   -   -   -   -   -   -
 GetObjectTagging                  -   -   -   +   +   -   -   -   -   -   -
 PutObjectTagging                  -   -   -   +   +   -   -   -   -   -   -
 DeleteObjectTagging               -   -   -   +   +   -   -   -   -   -   -
@@ -105,7 +110,7 @@ AbortMultipartUpload              -   -   -   +   +   -   -   -   -   -   -
 class Call:
     """How an operation is asked for; ``{upload}`` in the query is a started upload.
 
-    ``nothing`` is the code of "allowed, but there is none".
+    ``nothing`` is the code of "allowed, but there is none", or none can be made here.
     """
 
     method: str
@@ -153,6 +158,12 @@ LIFECYCLE = (
     b"<Status>Disabled</Status><Expiration><Days>1</Days></Expiration></Rule>"
     b"</LifecycleConfiguration>"
 )
+PRIVATE = (("x-amz-acl", "private"),)
+ENFORCED = (
+    b"<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>"
+    b"</OwnershipControls>"
+)
+SUSPENDED = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
 CALLS: Mapping[str, Call] = {
     "ListBuckets": Call("GET", "/"),
     "ListIdentities": Call("GET", "/", "s3posixfs-identities="),
@@ -162,6 +173,7 @@ CALLS: Mapping[str, Call] = {
     "ListObjects": Call("GET", "/photos", "prefix=mine%2F"),
     "ListObjectsV2": Call("GET", "/photos", "list-type=2&prefix=mine%2F"),
     "ListObjectsV2 of all": Call("GET", "/photos", "list-type=2"),
+    "ListObjectVersions": Call("GET", "/photos", "versions=&prefix=mine%2F"),
     "DeleteObjects": Call(
         "POST", "/photos", "delete=", b"<Delete><Object><Key>mine/there</Key></Object></Delete>"
     ),
@@ -207,12 +219,22 @@ CALLS: Mapping[str, Call] = {
     "GetBucketOwnershipControls": Call(
         "GET", "/photos", "ownershipControls=", nothing="OwnershipControlsNotFoundError"
     ),
+    "PutBucketOwnershipControls": Call("PUT", "/photos", "ownershipControls=", ENFORCED),
+    "PutBucketAcl": Call(
+        "PUT", "/photos", "acl=", headers=PRIVATE, nothing="AccessControlListNotSupported"
+    ),
+    "PutBucketVersioning": Call(
+        "PUT", "/photos", "versioning=", SUSPENDED, nothing="NotImplemented"
+    ),
     "GetObject": Call("GET", THERE),
     "HeadObject": Call("HEAD", THERE),
     "GetObjectAttributes": Call(
         "GET", THERE, "attributes=", headers=(("x-amz-object-attributes", "ETag"),)
     ),
     "GetObjectAcl": Call("GET", THERE, "acl="),
+    "PutObjectAcl": Call(
+        "PUT", THERE, "acl=", headers=PRIVATE, nothing="AccessControlListNotSupported"
+    ),
     "GetObjectTagging": Call("GET", THERE, "tagging="),
     "PutObjectTagging": Call("PUT", THERE, "tagging=", TAGS),
     "DeleteObjectTagging": Call("DELETE", THERE, "tagging="),
