@@ -85,12 +85,14 @@ class PolicyDocument:
         return len(self.compact.encode())
 
     def resource_outside(self, bucket: str) -> str | None:
-        """The first resource that is not of ``bucket``: a bucket policy must have none."""
+        """The first resource that can't be of ``bucket``: there a bucket policy has no say.
+
+        A name with wildcards or variables may be of any bucket.
+        """
         for statement in self.statements:
             for resource in statement.resources:
-                name = resource.text.removeprefix(S3_ARN_PREFIX)
-                inside = name == bucket or name.startswith(f"{bucket}/")
-                if name == resource.text or not inside:
+                name = resource.text.removeprefix(S3_ARN_PREFIX).partition("/")[0]
+                if name != bucket and not any(mark in name for mark in "*?$"):
                     return resource.text
         return None
 

@@ -320,6 +320,44 @@ def forms(requests: Requests) -> Generator:
     return probe
 
 
+IAM_FORMS = (
+    "Action=GetUser&UserName=somebody",
+    "Action=ListUsers&PathPrefix=/&Marker=AAAA&MaxItems=10",
+    "Action=TagUser&UserName=somebody&Tags.member.1.Key=posix-uid&Tags.member.1.Value=1001",
+    "Action=UntagUser&UserName=somebody&TagKeys.member.1=posix-uid",
+    "Action=UpdateAccessKey&UserName=somebody&AccessKeyId=somebody&Status=Active",
+    "Action=ListAccessKeys&UserName=somebody",
+    "Action=PutUserPolicy&UserName=somebody&PolicyName=own&PolicyDocument={policy}",
+    "Action=GetUserPolicy&UserName=somebody&PolicyName=own",
+    "Action=DeleteUserPolicy&UserName=somebody&PolicyName=own",
+    "Action=CreatePolicy&PolicyName=fuzz&PolicyDocument={policy}",
+    "Action=GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Apolicy%2Ffuzz",
+    "Action=DeletePolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Apolicy%2Ffuzz",
+    "Action=AttachUserPolicy&UserName=somebody&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2Freadonly",
+    "Action=ListAttachedUserPolicies&UserName=somebody",
+)
+
+
+def administration(requests: Requests) -> Generator:
+    """IAM forms of an administrator."""
+    policy = quote(
+        DOCUMENTS[3][3].replace(b'"Principal":{"AWS":["arn:aws:iam:::user/alice"]},', b"")
+    )
+    content = (("content-type", "application/x-www-form-urlencoded"),)
+
+    def probe(chance: random.Random) -> Probe:
+        form = chance.choice(IAM_FORMS).format(policy=policy) + "&Version=2010-05-08"
+        body = bend(form.encode(), chance, chance.choice((1, 1, 2, 3)))
+        if chance.random() < 0.3:
+            name, equals, _ = chance.choice(form.split("&")).partition("=")
+            value = quote(chance.choice((*NASTY, *INTERESTING)))
+            body = f"{form}&{name}.x={value}".encode() if chance.random() < 0.3 else body
+            body = form.replace(f"{name}{equals}", f"{name}={value}", 1).encode()
+        return Probe(requests.whole("POST", "/", body, headers=content), may_succeed=True)
+
+    return probe
+
+
 BODY = bytes(range(256)) * 40
 PIECES = (BODY[:8192], BODY[8192:])
 
@@ -398,6 +436,14 @@ def test_bent_requests(store: StoreProcess, alice: User, kind: str) -> None:
 
 def test_bent_forms(store: StoreProcess, alice: User) -> None:
     run(store.port, forms(Requests(store.port, alice, service="sts")), COUNT // 2, SEED)
+    assert "Traceback" not in (log := store.log.read_text()), log[-3000:]
+    still_sound(store, alice)
+
+
+def test_bent_administration(store: StoreProcess, alice: User) -> None:
+    store.add_user("somebody", 1002)
+    generator = administration(Requests(store.port, store.admin(), service="iam"))
+    run(store.port, generator, COUNT // 2, SEED)
     assert "Traceback" not in (log := store.log.read_text()), log[-3000:]
     still_sound(store, alice)
 

@@ -247,8 +247,11 @@ def test_bucket_policies() -> None:
         ("arn:aws:s3:::shared", None),
         ("arn:aws:s3:::shared/*", None),
         ("arn:aws:s3:::shared2/*", "arn:aws:s3:::shared2/*"),
-        ("arn:aws:s3:::share*", "arn:aws:s3:::share*"),
-        ("*", "*"),
+        ("arn:aws:s3:::shared2", "arn:aws:s3:::shared2"),
+        ("arn:aws:s3:::other/shared/*", "arn:aws:s3:::other/shared/*"),
+        ("arn:aws:s3:::share*", None),
+        ("arn:aws:s3:::*/*", None),
+        ("*", None),
     ],
 )
 def test_a_bucket_policy_is_about_its_bucket(resource: str, outside: str | None) -> None:

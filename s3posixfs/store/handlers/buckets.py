@@ -89,6 +89,10 @@ def put_policy(service: Service, request: Request) -> Response:
         document = parse_policy(request.content, bucket_policy=True)
     except PolicyError as error:
         raise S3Error("MalformedPolicy", str(error), status=400) from None
+    outside = document.resource_outside(request.bucket)
+    if outside is not None:
+        message = f"Policy has invalid resource: {outside} is not of this bucket"
+        raise S3Error("MalformedPolicy", message, status=400)
     service.backend.put_document(request.bucket, "policy", document.compact.encode())
     return Response(204)
 
