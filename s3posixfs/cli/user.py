@@ -166,6 +166,11 @@ def _show_record(record: dict[str, object], *, as_json: bool) -> None:
     "--enable/--disable", "enabled", default=None,
     help="Whether the user may sign in; disabling ends its sessions too.",
 )  # fmt: skip
+@click.option("--reown", is_flag=True, help="Give its existing objects its POSIX ids as well.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), metavar="DIR",
+    help="With --reown: the store's folder of objects, as for `serve`.",
+)  # fmt: skip
 @state_option
 @json_option
 def update(
@@ -174,20 +179,49 @@ def update(
     uid: int | None,
     gid: int | None,
     enabled: bool | None,
+    reown: bool,
+    root: Path | None,
     state: Path,
     as_json: bool,
 ) -> None:
-    """Change a user. Files that it owns already keep their owner."""
-    if role is None and uid is None and gid is None and enabled is None:
+    """Change a user. Files that it owns already keep their owner, except with --reown.
+
+    The store may be running. An upload that began before the change and is still going on
+    afterwards keeps the old ids: run it with --reown once more.
+    """
+    if role is None and uid is None and gid is None and enabled is None and not reown:
         raise click.UsageError(
-            "nothing to change: give --role, --posix-uid, --posix-gid, --enable or --disable"
+            "nothing to change: give --role, --posix-uid, --posix-gid, --enable, --disable"
+            " or --reown"
         )
+    if reown is (root is None):
+        raise click.UsageError("--reown and --root go together")
+    if root is not None:
+        from s3posixfs.cli.reown import check_root
+
+        check_root(root)
     with open_state(state) as opened:
-        record = opened.update_user(name, role=role, uid=uid, gid=gid, enabled=enabled)
+        record = opened.update_user(name, role=role, uid=uid, gid=gid, enabled=enabled, reown=reown)
         described = _describe(
             record, opened.access_keys().get(name, ()), _policy_name(opened, name)
         )
+        if root is not None:
+            described |= _reown(opened, name, root)
     _show_record(described, as_json=as_json)
+
+
+def _reown(state: State, name: str, root: Path) -> dict[str, object]:
+    from s3posixfs.cli.reown import reown_objects
+
+    done = reown_objects(state, name, root)
+    if not done.complete:
+        note("objects with the old ids kept coming: run it with --reown once more")
+    return {
+        "reowned_objects": done.objects,
+        "reowned_folders": done.folders,
+        "reowned_buckets": done.buckets,
+        "reowned_uploads": done.uploads,
+    }
 
 
 @user.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -176,8 +177,12 @@ class State(SessionState):
         uid: int | None = None,
         gid: int | None = None,
         enabled: bool | None = None,
+        reown: bool = False,
     ) -> UserRecord:
-        """Change what is given. Disabling ends the user's sessions until enabled again."""
+        """Change what is given. Disabling ends the user's sessions until enabled again.
+
+        ``reown`` notes what POSIX owner the user had so far, until :meth:`finish_reown`.
+        """
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT role, uid, gid, enabled FROM users WHERE name = ?", (name,)
@@ -193,6 +198,8 @@ class State(SessionState):
                     "LimitExceeded",
                     f"{name} has a policy, which would not limit the role admin: detach it first",
                 )
+            if reown:
+                _note_owner(cursor, name, PosixOwner(row[1], row[2]))
             cursor.execute(
                 "UPDATE users SET role = ?, uid = ?, gid = ?, enabled = ? WHERE name = ?",
                 (new_role, owner.uid, owner.gid, row[3] if enabled is None else enabled, name),
@@ -216,6 +223,20 @@ class State(SessionState):
             cursor.execute("DELETE FROM users WHERE name = ?", (name,))
             if cursor.rowcount == 0:
                 raise no_such_user(name)
+            cursor.execute("DELETE FROM marks WHERE name = ?", (_reown_mark(name),))
+
+    def left_owners(self, name: str) -> tuple[PosixOwner, ...]:
+        """The POSIX owners that a user had, whose files are not all given to it anew."""
+        with self._database.lock:
+            rows = self._database.read(
+                "SELECT value FROM marks WHERE name = ?", (_reown_mark(name),)
+            )
+        return tuple(PosixOwner(*pair) for pair in json.loads(rows[0][0])) if rows else ()
+
+    def finish_reown(self, name: str) -> None:
+        """Forget the owners that a user had: all its files are given to it anew."""
+        with self._database.transaction() as cursor:
+            cursor.execute("DELETE FROM marks WHERE name = ?", (_reown_mark(name),))
 
     def add_key(
         self, user: str, access_key: str | None = None, secret: str | None = None
@@ -276,6 +297,27 @@ class State(SessionState):
             "NoSuchEntity",
             f"{user} has no access key {access_key!r}: `s3posixfs user keys {user}` shows them",
         )
+
+
+def _reown_mark(name: str) -> str:
+    return f"reown:{name}"
+
+
+def _note_owner(cursor: sqlite3.Cursor, name: str, owner: PosixOwner) -> None:
+    """Note the owner that a user had, if its uid stood for this user and no other."""
+    first = cursor.execute(
+        "SELECT name FROM users WHERE uid = ? ORDER BY created, rowid LIMIT 1", (owner.uid,)
+    ).fetchone()
+    if first != (name,):
+        return
+    row = cursor.execute("SELECT value FROM marks WHERE name = ?", (_reown_mark(name),)).fetchone()
+    pairs: list[list[int]] = json.loads(row[0]) if row is not None else []
+    if [owner.uid, owner.gid] not in pairs:
+        pairs.append([owner.uid, owner.gid])
+    cursor.execute(
+        "INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (_reown_mark(name), json.dumps(pairs).encode()),
+    )
 
 
 def _create(path: Path, clock: Clock, random: RandomBytes) -> None:

@@ -45,6 +45,7 @@ from s3posixfs.store.backend.records import (
     UploadRecord,
     UploadsPage,
 )
+from s3posixfs.store.backend.reowning import Reowning
 from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.snapshots import SnapshotCache
 from s3posixfs.store.backend.syncing import DeferredSync
@@ -99,10 +100,10 @@ class DirectoryBackend:
                 " it may write to"
             ) from error
         facts = FactsStore(codec, sidecars, self._scratch.fd, xattrs=xattrs)
-        key_locks = KeyLocks(locks)
+        self._locks = key_locks = KeyLocks(locks)
         self._lookup = Lookup(self._root, facts, user_of_uid)
         self._objects = Objects(self._lookup, self._scratch, key_locks, clock)
-        files = UploadFiles(uploads, self._scratch, facts, codec)
+        self._upload_files = files = UploadFiles(uploads, self._scratch, facts, codec)
         self._uploads = Uploads(
             files, self._scratch, self._lookup, self._objects, clock, min_part_bytes
         )
@@ -398,6 +399,13 @@ class DirectoryBackend:
     def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; S3Error NoSuchUpload (404)."""
         self._uploads.abort(bucket, key, upload_id)
+
+    # --- administration ------------------------------------------------------------------
+
+    @property
+    def reowning(self) -> Reowning:
+        """What gives a user's objects to another POSIX owner."""
+        return Reowning(self._lookup, self._objects, self._upload_files, self._locks)
 
     # --- opening and closing -------------------------------------------------------------
 

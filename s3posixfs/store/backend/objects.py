@@ -109,6 +109,25 @@ class Objects:
         finally:
             os.close(bucket_fd)
 
+    def reown(self, bucket: str, path: KeyPath, user: str, owner: PosixOwner) -> bool:
+        """Give a user's object to ``owner``; whether there was anything to change."""
+        bucket_fd = self._lookup.open_bucket(bucket)
+        try:
+            with self._locks.hold(bucket, path.raw):
+                found = self._lookup.find(bucket_fd, path)
+                if found is None:
+                    return False
+                try:
+                    if not _to_reown(found, user, owner):
+                        return False
+                    facts = replace(found.record.facts(), owner_id=user, owner=owner)
+                    self._rewrite_facts(path, found, facts, touch=False)
+                finally:
+                    found.close()
+        finally:
+            os.close(bucket_fd)
+        return True
+
     def delete(
         self,
         bucket: str,
@@ -366,3 +385,16 @@ class Objects:
         self._lookup.facts.remove(found.fd)
         os.fsync(found.fd)
         return record
+
+
+def _to_reown(found: Found, user: str, owner: PosixOwner) -> bool:
+    """Also where an earlier change was cut short between the file's owner and its facts."""
+    stored, record = found.stored, found.record
+    if stored is None:
+        return record.owner_id == user and record.owner != owner
+    agrees = (stored.file_uid, stored.file_gid) == (found.stat.st_uid, found.stat.st_gid)
+    if stored.facts.owner_id == user and found.stat.st_uid == owner.uid and not agrees:
+        return True
+    return record.owner_id == user and not (
+        agrees and stored.facts.owner_id == user and stored.facts.owner == owner
+    )

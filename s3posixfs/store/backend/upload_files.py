@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -66,19 +67,13 @@ class UploadFiles:
     ) -> str:
         """Make an upload's directory in one step; durable on return. Its ID."""
         upload_id = secrets.token_hex(16)
-        fields = {
-            "key": key,
-            "t": initiated,
-            "facts": pack_object_facts(facts),
-            "ca": checksum_algorithm,
-            "ct": checksum_type,
-        }
+        sealed = self._sealed(key, facts, initiated, checksum_algorithm, checksum_type)
         with suppress(FileExistsError):
             os.mkdir(bucket, 0o700, dir_fd=self._directory)
             os.fsync(self._directory)
         name = self._scratch.new_name()
         os.mkdir(name, 0o700, dir_fd=self._scratch.fd)
-        write_whole(self._scratch.fd, name, _UPLOAD_FILE, self._codec.seal(msgpack.packb(fields)))
+        write_whole(self._scratch.fd, name, _UPLOAD_FILE, sealed)
         uploads = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._directory)
         try:
             rename_between(self._scratch.fd, name, uploads, upload_id)
@@ -86,6 +81,32 @@ class UploadFiles:
         finally:
             os.close(uploads)
         return upload_id
+
+    def reown(self, upload: UploadRecord, owner: PosixOwner) -> None:
+        """Let the object that an upload becomes have another owner; durable on return."""
+        with self.locked(upload.bucket, upload.upload_id, fcntl.LOCK_EX) as fd:
+            facts = replace(upload.facts, owner=owner)
+            sealed = self._sealed(
+                upload.key, facts, upload.initiated, upload.checksum_algorithm, upload.checksum_type
+            )
+            write_whole(fd, "", _UPLOAD_FILE, sealed, scratch=self._scratch.fd)
+
+    def _sealed(
+        self,
+        key: str,
+        facts: ObjectFacts,
+        initiated: float,
+        checksum_algorithm: str | None,
+        checksum_type: str | None,
+    ) -> bytes:
+        fields = {
+            "key": key,
+            "t": initiated,
+            "facts": pack_object_facts(facts),
+            "ca": checksum_algorithm,
+            "ct": checksum_type,
+        }
+        return self._codec.seal(msgpack.packb(fields))
 
     def open(self, bucket: str, upload_id: str) -> int:
         """An upload's open directory, the caller's to close; S3Error NoSuchUpload (404)."""
