@@ -6,7 +6,7 @@ Source: *Authenticating Requests (AWS Signature Version 4)*, Amazon S3 API Refer
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -36,9 +36,10 @@ _PARAMETERS = (
     "X-Amz-Expires",
 )
 _OPTIONAL_PARAMETERS = ("X-Amz-Security-Token", "X-Amz-Content-Sha256")
+_FORM_FIELDS = ("policy", "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature")
 _VERSION_2_PARAMETERS = frozenset({"AWSAccessKeyId", "Signature"})
 
-Kind = Literal["header", "presigned"]
+Kind = Literal["header", "presigned", "form"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,41 @@ def parse(request: IncomingRequest) -> SignedRequest | None:
     if not required <= covered:
         raise problems.headers_not_signed(", ".join(sorted(required - covered)))
     return signed
+
+
+def parse_form(fields: Mapping[str, str]) -> SignedRequest | None:
+    """What a browser's form (names in lower case) says of its signature, which is over its policy.
+
+    ``None`` for a form without any. Raises SignatureProblem: InvalidArgument for a field that is
+    missing, InvalidRequest for another kind than version 4, AuthorizationHeaderMalformed.
+    """
+    if {"awsaccesskeyid", "signature"} & fields.keys():
+        raise problems.unsupported_mechanism()
+    if not any(name in fields for name in _FORM_FIELDS):
+        return None
+    for name in _FORM_FIELDS:
+        if not fields.get(name):
+            raise problems.form_field_missing(name)
+    if fields["x-amz-algorithm"] != ALGORITHM:
+        raise problems.unsupported_mechanism()
+    access_key, day, region, service = _credential("form", fields["x-amz-credential"])
+    timestamp = fields["x-amz-date"]
+    signed_at = _seconds(timestamp)
+    if signed_at is None:
+        raise problems.date_missing()
+    return SignedRequest(
+        access_key=access_key,
+        day=day,
+        region=region,
+        service=service,
+        signed_headers=(),
+        signature=fields["x-amz-signature"],
+        timestamp=timestamp,
+        signed_at=signed_at,
+        session_token=fields.get("x-amz-security-token"),
+        payload=PayloadMode(UNSIGNED_PAYLOAD),
+        kind="form",
+    )
 
 
 def payload_of_anonymous(request: IncomingRequest) -> PayloadMode:

@@ -115,6 +115,16 @@ def malformed_credential(
     return malformed_header(what, details)
 
 
+def form_field_missing(name: str) -> SignatureProblem:
+    return SignatureProblem(
+        "InvalidArgument",
+        f"Bucket POST must contain a field named '{name}'.  If it is specified, please check the "
+        "order of the fields.",
+        400,
+        {"ArgumentName": name, "ArgumentValue": ""},
+    )
+
+
 def parameters_missing() -> SignatureProblem:
     return malformed_query(_COMPONENTS_MISSING)
 

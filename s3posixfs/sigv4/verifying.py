@@ -18,7 +18,13 @@ from s3posixfs.sigv4 import problems
 from s3posixfs.sigv4.canonical import canonical_request
 from s3posixfs.sigv4.constants import MAX_SKEW_SECONDS
 from s3posixfs.sigv4.encoding import wire_bytes
-from s3posixfs.sigv4.parsing import IncomingRequest, SignedRequest, parse, payload_of_anonymous
+from s3posixfs.sigv4.parsing import (
+    IncomingRequest,
+    SignedRequest,
+    parse,
+    parse_form,
+    payload_of_anonymous,
+)
 from s3posixfs.sigv4.problems import SignatureDoesNotMatch
 from s3posixfs.sigv4.signing import SigningContext, signing_key, string_to_sign
 
@@ -29,8 +35,10 @@ __all__ = [
     "check_scope",
     "check_time",
     "parse",
+    "parse_form",
     "payload_of_anonymous",
     "verify",
+    "verify_form",
 ]
 
 _TOKEN_VALUE = re.compile(r"(x-amz-security-token:|X-Amz-Security-Token=)[^\n&]+")
@@ -127,6 +135,18 @@ def verify(
     raise SignatureDoesNotMatch(
         signed.access_key, shown[0], _TOKEN_VALUE.sub(r"\1(not shown)", shown[1])
     )
+
+
+def verify_form(signed: SignedRequest, policy: str, secret_key: str) -> None:
+    """The same for a form, whose signature is over its policy as sent (base64).
+
+    Raises SignatureDoesNotMatch.
+    """
+    key = signing_key(secret_key, signed.day, signed.region, signed.service)
+    expected = hmac.digest(key, wire_bytes(policy), "sha256").hex()
+    given = signed.signature.encode("ascii", "replace")
+    if not hmac.compare_digest(expected.encode("ascii"), given):
+        raise SignatureDoesNotMatch(signed.access_key, policy)
 
 
 def _iso(seconds: float) -> str:

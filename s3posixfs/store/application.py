@@ -20,7 +20,7 @@ from s3posixfs.store.errors import (
     internal_error,
     resource_of,
 )
-from s3posixfs.store.handlers import cors
+from s3posixfs.store.handlers import cors, post_object
 from s3posixfs.store.handlers.buckets import check_expected_owner
 from s3posixfs.store.http_body import BodyReader
 from s3posixfs.store.http_head import RequestHead
@@ -137,6 +137,8 @@ class StoreApplication:
         if request.method == "OPTIONS" and request.bucket:
             request.audit.operation = "Preflight"
             return await service.run(cors.preflight, service, request)
+        if post_object.is_form(request):
+            return await post_object.post_object(service, request)
         request.caller = authenticate(
             request, service.state, region=service.region, service="s3", clock=service.clock
         )

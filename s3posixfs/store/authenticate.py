@@ -6,12 +6,14 @@ signature. What is not proven here is anonymous, or refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import PosixOwner
+from s3posixfs.sigv4.constants import UNSIGNED_PAYLOAD
 from s3posixfs.sigv4.payload import PayloadMode
 from s3posixfs.sigv4.problems import SignatureDoesNotMatch
 from s3posixfs.sigv4.signing import SigningContext
@@ -21,8 +23,10 @@ from s3posixfs.sigv4.verifying import (
     check_scope,
     check_time,
     parse,
+    parse_form,
     payload_of_anonymous,
     verify,
+    verify_form,
 )
 from s3posixfs.store.request import Request
 from s3posixfs.store.state import SessionRecord, State, UserRecord
@@ -93,29 +97,59 @@ def authenticate(
     now = clock.time()
     check_scope(signed, region, service)
     check_time(signed, now)
-    session: SessionRecord | None = None
-    user: UserRecord | None = None
-    secret = _UNKNOWN_SECRET
-    key = state.key(signed.access_key)
-    if key is not None:
-        if key.enabled and key.user.enabled:
-            user, secret = key.user, key.secret
-    else:
-        session = state.session(signed.access_key)
-        if session is not None and session.user.enabled:
-            user, secret = session.user, session.secret
+    user, secret, session = _holder(state, signed.access_key)
     s3 = service == "s3"
     if user is None:
         with suppress(SignatureDoesNotMatch):
             verify(incoming, signed, secret, s3=s3, payload_hash=body_hash)
-        raise S3Error(
-            "InvalidAccessKeyId",
-            "The AWS Access Key Id you provided does not exist in our records.",
-            status=403,
-        )
+        raise _unknown_key()
     _check_token(signed, session, now)
     context = verify(incoming, signed, secret, s3=s3, payload_hash=body_hash)
     return Caller(signed.payload, user, signed.access_key, session, signed, context)
+
+
+def authenticate_form(
+    request: Request, fields: Mapping[str, str], state: State, *, region: str, clock: Clock
+) -> Caller:
+    """Who sent a browser's form (field names in lower case); the same, but for the time.
+
+    How long a form may be sent is for its policy to say, which is what was signed: the caller
+    checks it.
+    """
+    signed = parse_form(fields)
+    if signed is None:
+        return Caller(PayloadMode(UNSIGNED_PAYLOAD))
+    request.audit.access_key = signed.access_key[:_MOST_KEY_CHARACTERS]
+    check_scope(signed, region, "s3")
+    user, secret, session = _holder(state, signed.access_key)
+    if user is None:
+        with suppress(SignatureDoesNotMatch):
+            verify_form(signed, fields["policy"], secret)
+        raise _unknown_key()
+    _check_token(signed, session, clock.time())
+    verify_form(signed, fields["policy"], secret)
+    return Caller(signed.payload, user, signed.access_key, session, signed)
+
+
+def _holder(state: State, access_key: str) -> tuple[UserRecord | None, str, SessionRecord | None]:
+    """User, secret and session of an access key; no user where the key counts for nothing."""
+    key = state.key(access_key)
+    if key is not None:
+        if key.enabled and key.user.enabled:
+            return key.user, key.secret, None
+        return None, _UNKNOWN_SECRET, None
+    session = state.session(access_key)
+    if session is not None and session.user.enabled:
+        return session.user, session.secret, session
+    return None, _UNKNOWN_SECRET, session
+
+
+def _unknown_key() -> S3Error:
+    return S3Error(
+        "InvalidAccessKeyId",
+        "The AWS Access Key Id you provided does not exist in our records.",
+        status=403,
+    )
 
 
 def _check_token(signed: SignedRequest, session: SessionRecord | None, now: float) -> None:

@@ -44,6 +44,7 @@ _REQUEST_HEADERS = (
     "x-amz-metadata-directive",
     "x-amz-storage-class",
 )
+_AUTH_TYPES = {"header": "REST-HEADER", "presigned": "REST-QUERY-STRING", "form": "POST"}
 _LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")
 _LISTING_ACTIONS = frozenset(
     {"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"}
@@ -255,8 +256,7 @@ class Authoriser:
             context["aws:tokenissuetime"] = iso_time(caller.session.created)
         if caller.signed is not None:
             context["s3:signatureversion"] = "AWS4-HMAC-SHA256"
-            presigned = caller.signed.kind == "presigned"
-            context["s3:authtype"] = "REST-QUERY-STRING" if presigned else "REST-HEADER"
+            context["s3:authtype"] = _AUTH_TYPES[caller.signed.kind]
             context["s3:signatureage"] = str(max(0, int((now - caller.signed.signed_at) * 1000)))
             if caller.payload.value:
                 context["s3:x-amz-content-sha256"] = caller.payload.value

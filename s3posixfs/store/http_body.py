@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 import trio
 
@@ -45,6 +46,28 @@ class Incoming:
         if self.data:
             return self.take_into(view)
         return await self._transport.receive_into(view)
+
+
+class Body(Protocol):
+    """What a request brings besides its head, to be read at most once.
+
+    ``length`` is how many bytes that is, ``None`` where it is not known before; ``received``
+    counts those taken off the connection.
+    """
+
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def received(self) -> int: ...
+
+    async def receive_into(self, view: memoryview) -> int:
+        """Receive up to ``len(view)`` bytes; 0 at the end, and only there."""
+        ...
+
+    async def read(self, limit: int) -> bytes:
+        """The whole of it, of at most ``limit`` bytes."""
+        ...
 
 
 class BodyReader:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from s3posixfs.core.types import MIB
-from s3posixfs.store.http_body import BodyReader
+from s3posixfs.store.http_body import Body
 from s3posixfs.store.payload import Claims, Proven, Verifier
 from s3posixfs.store.request import Request
 
@@ -92,7 +92,7 @@ class Ingestor:
 
     async def _step(
         self,
-        body: BodyReader,
+        body: Body,
         verifier: Verifier,
         sink: Sink,
         data: memoryview,
@@ -128,7 +128,7 @@ class Ingestor:
         return count
 
 
-async def _fill(body: BodyReader, view: memoryview) -> int:
+async def _fill(body: Body, view: memoryview) -> int:
     filled = 0
     while filled < len(view):
         count = await body.receive_into(view[filled:])

@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES
-from s3posixfs.store.http_body import BodyReader
+from s3posixfs.store.http_body import Body
 from s3posixfs.store.http_head import RequestHead
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class Request:
     query: Mapping[str, str]
     bucket: str
     key: str
-    body: BodyReader
+    body: Body
     peer: str
     secure: bool
+    virtual: bool = False  # the bucket was named by the host, not by the path
     caller: Caller | None = None
     content: bytes = b""  # the whole body, for operations that take a small one
     audit: AuditTrail = field(default_factory=AuditTrail)
@@ -65,6 +66,11 @@ class Request:
         return f"arn:aws:s3:::{self.bucket}" if self.bucket else "arn:aws:s3:::*"
 
     @property
+    def base_path(self) -> str:
+        """The path before a key of the request's bucket, in the style the client uses."""
+        return "/" if self.virtual else f"/{self.bucket}/"
+
+    @property
     def who(self) -> Caller:
         """Who sent this; only after authentication."""
         assert self.caller is not None  # noqa: S101  every request is authenticated first
@@ -73,7 +79,7 @@ class Request:
 
 def parse_request(
     head: RequestHead,
-    body: BodyReader,
+    body: Body,
     *,
     peer: str,
     secure: bool,
@@ -92,7 +98,8 @@ def parse_request(
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     segments = path[1:]
     bucket = _virtual_bucket(headers["host"], domain) if domain else ""
-    if not bucket:
+    virtual = bucket != ""
+    if not virtual:
         raw_bucket, _, raw_key = segments.partition(b"/")
         bucket = decode_path(raw_bucket)
     else:
@@ -119,6 +126,7 @@ def parse_request(
         body=body,
         peer=peer,
         secure=secure,
+        virtual=virtual,
     )
 
 
@@ -156,8 +164,10 @@ def parse_query(raw: str) -> dict[str, str]:
 
 
 def _virtual_bucket(host: str, domain: str) -> str:
+    suffix = f".{domain.lower()}"
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name[: -len(domain) - 1] if name.lower().endswith("." + domain.lower()) else ""
+    name = name.lower()  # host names have no case, and buckets no capitals
+    return name.removesuffix(suffix) if name.endswith(suffix) else ""
 
 
 def check_bucket_name(name: str) -> None:

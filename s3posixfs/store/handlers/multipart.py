@@ -284,7 +284,7 @@ def complete_upload(service: Service, request: Request) -> Response:
     )
     scheme = "https" if request.secure else "http"
     location = (
-        f"{scheme}://{request.headers['host']}/{request.bucket}/{xml.url_encoded(request.key)}"
+        f"{scheme}://{request.headers['host']}{request.base_path}{xml.url_encoded(request.key)}"
     )
     parts = [
         xml.leaf("Location", location),
