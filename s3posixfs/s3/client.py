@@ -111,25 +111,33 @@ class S3Client:
         return S3ObjectStore(self, Acting(name, provider))
 
     async def probe(
-        self, store: S3ObjectStore, bucket: str | None, *, prefix: str = ""
+        self,
+        store: S3ObjectStore,
+        bucket: str | None,
+        *,
+        prefix: str = "",
+        may_write: bool = True,
     ) -> Capabilities:
         """What the endpoint does, found out once on a scratch key below ``prefix``.
 
+        Without ``may_write`` nothing is written and only what reading shows is known.
         ``bucket`` None tries the first few that ``store`` lists. Where nothing may be written,
         the result is what is safe, and the next call looks again. Raises S3Error when the
         store cannot be asked. Cancellation removes the scratch key.
         """
         async with self._probing:
             if self._traits.unprobed:
-                self._traits = await self._look(store, bucket, prefix)
+                self._traits = await self._look(store, bucket, prefix, may_write)
             return self._traits.capabilities
 
-    async def _look(self, store: S3ObjectStore, bucket: str | None, prefix: str) -> Traits:
+    async def _look(
+        self, store: S3ObjectStore, bucket: str | None, prefix: str, may_write: bool
+    ) -> Traits:
         if bucket is None:
             names = [found.name for found in await store.list_buckets()][:PROBED_BUCKETS]
         else:
             names = [bucket]
-        for name in names:
+        for name in names if may_write else ():
             try:
                 return await Probe(store, name, prefix, secrets.token_hex(8)).run()
             except NotWritable:
@@ -154,6 +162,7 @@ class S3Client:
             "endpoint": self.endpoint_url,
             "server": self.server,
             "requests": counters.requests,
+            "requests_by_kind": dict(counters.kinds),
             "retries": counters.retries,
             "refreshes": counters.refreshes,
             "bytes_sent": counters.bytes_sent,
@@ -163,4 +172,5 @@ class S3Client:
             "connections_stale": self._pool.counts.stale,
             "connections_idle": self._pool.idle,
             "clock_offset_seconds": round(self.clock_offset, 1),
+            "conditions": self._traits.conditions(),
         }

@@ -26,3 +26,13 @@ class Traits:
     def if_match(self, etag: str) -> str:
         """The ETag as this endpoint wants it in a condition."""
         return f'"{etag}"' if self.quoted_if_match else etag
+
+    def conditions(self) -> dict[str, object]:
+        """Which conditions the endpoint honours, for people and programs: JSON values only."""
+        if_match = ("quoted" if self.quoted_if_match else "bare") if self.honours_if_match else None
+        return {
+            "put_if_none_match": self.honours_if_none_match,
+            "put_if_match": if_match,
+            "complete": self.conditional_complete,
+            "copy": self.conditional_copy,
+        }

@@ -51,6 +51,12 @@ class S3Request:
     timeout: float = 30.0
     accepts: tuple[int, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """What it is about, to be counted by: ``HEAD object``, ``GET bucket``."""
+        subject = "object" if self.key else "bucket" if self.bucket else "service"
+        return f"{self.method} {subject}"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -70,6 +76,7 @@ class Counters:
     bytes_received: int = 0
     refreshes: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -153,6 +160,7 @@ class Transport:
         target = f"{path}?{request.query}" if request.query else path
         head = request_head(request.method, target, headers)
         self.counters.requests += 1
+        self.counters.kinds[request.kind] += 1
         response = await self._pool.exchange(
             host,
             endpoint.port,

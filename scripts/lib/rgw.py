@@ -3,8 +3,8 @@
 ``scripts/rgw-up`` and ``scripts/rgw-down`` call this. Everything lives in one folder and listens on
 127.0.0.1. Four daemons make the cluster: a monitor, a manager, an object store daemon on a sparse
 file, and the gateway. Each runs as a child that was started here and is known by its number and
-start time; nothing else is ever signalled. The first start makes three users (an admin, alice, bob)
-and two roles that they may assume; later ones find what is there.
+start time; nothing else is ever signalled. The first start makes four users (an admin, alice, bob,
+carol) and two roles that they may assume; later ones find what is there.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ PEOPLE = (
     ),
     Person("alice", "RGWALICE00000000001", "alice-secret-of-the-test-gateway-0000001"),
     Person("bob", "RGWBOB0000000000001", "bob-secret-of-the-test-gateway-000000001"),
+    Person("carol", "RGWCAROL00000000001", "carol-secret-of-the-test-gateway-0000001"),
 )
 ROLES = {"full": ["s3:*"], "read": ["s3:Get*", "s3:List*"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 
 from tests.store_process import PROGRAM, REGION, StoreProcess
 
@@ -20,38 +22,21 @@ def setpriv(uid: int, gid: int | None = None) -> list[str]:
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--"]
 
 
-class MountProcess:
+class DaemonProcess:
     """One mount of ``source`` in ``folder/mnt``, its daemon a child of the test (``-f``).
 
-    The daemon's own identity is the store's admin. ``options`` come on top of those that every
-    test has; a value of ``None`` takes one of those away.
+    An option whose value is ``None`` is not given.
     """
 
-    def __init__(
-        self,
-        store: StoreProcess,
-        folder: Path,
-        source: str = "/",
-        options: Mapping[str, str | None] | None = None,
-    ) -> None:
-        self.store = store
+    def __init__(self, folder: Path, source: str, options: Mapping[str, str | None]) -> None:
         self.folder = folder
         self.source = source
         self.mountpoint = folder / "mnt"
         self.log = folder / "mount.log"
-        defaults: dict[str, str | None] = {
-            "endpoint_url": store.endpoint,
-            "region": REGION,
-            "credentials_file": str(store.credentials_file),
-            "profile": "admin",
-            "identities": "auto",
-            "allow_other": "on",
-            "cache_dir": str(folder / "cache"),
-        }
-        self.options = {**defaults, **(options or {})}
+        self.options = dict(options)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> MountProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -128,6 +113,18 @@ class MountProcess:
         """The end of what the daemon wrote."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
 
+    def status(self) -> dict[str, Any]:
+        """What ``s3posixfs status --json`` says of the mount."""
+        done = subprocess.run(
+            [PROGRAM, "status", "--json", str(self.mountpoint)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
     def resident_bytes(self, name: str = "VmHWM") -> int:
         """The daemon's memory: its peak (``VmHWM``) or what it has now (``VmRSS``)."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
@@ -163,6 +160,33 @@ class MountProcess:
         done = self.run(python, "-c", script, uid=uid, seconds=seconds)
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}\n{self.log_tail()}"
         return done.stdout
+
+
+class MountProcess(DaemonProcess):
+    """A mount of the embedded store. The daemon's own identity is the store's admin.
+
+    ``options`` come on top of those that every test has; a value of ``None`` takes one of those
+    away.
+    """
+
+    def __init__(
+        self,
+        store: StoreProcess,
+        folder: Path,
+        source: str = "/",
+        options: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.store = store
+        defaults: dict[str, str | None] = {
+            "endpoint_url": store.endpoint,
+            "region": REGION,
+            "credentials_file": str(store.credentials_file),
+            "profile": "admin",
+            "identities": "auto",
+            "allow_other": "on",
+            "cache_dir": str(folder / "cache"),
+        }
+        super().__init__(folder, source, {**defaults, **(options or {})})
 
 
 def is_mounted(path: Path) -> bool:
