@@ -32,6 +32,11 @@ class Directories:
         state = self._state
         await self._resolver.refresh(inode)
         state.require(inode, caller, os.R_OK)
+        if inode.removed:
+            handle = DirectoryHandle(self.handles.next_number(), inode, Listing(state.now()))
+            handle.listing.complete = True
+            self.handles.add(handle)
+            return handle.number
         signer = state.access.signer(caller)
         if state.table.is_buckets_folder(inode):
             listing = await self._buckets(caller)

@@ -48,7 +48,8 @@ class Files:
         if stat.S_ISLNK(inode.attributes.mode):
             raise refusal(ELOOP)
         handle = self._new_handle(inode, flags, caller)
-        if handle.writable:
+        changes = handle.writable or bool(flags & os.O_TRUNC)
+        if changes:
             state.writable()
         if not inode.detached:
             bucket, key = state.table.key(inode)
@@ -60,16 +61,18 @@ class Files:
                 if handle.readable:
                     store = state.access.reading(handle.signer).store
                 await self._resolver.fetch(inode, store)
-            wanted = os.R_OK * handle.readable | os.W_OK * handle.writable
+            wanted = os.R_OK * handle.readable | os.W_OK * changes
             state.require(inode, caller, wanted)
-            if handle.writable:
+            if changes:
                 await state.access.require_write(handle.signer, bucket, key)
         elif inode.open_file is None:
             raise refusal(ESTALE)
         opened = self._register(handle)
-        if flags & os.O_TRUNC and handle.writable:
+        if flags & os.O_TRUNC:
             try:
                 await self._truncate(handle.open_file, 0, handle.signer, caller, handle)
+                if not handle.writable:  # its flush would not upload
+                    await self._saver.save(handle.open_file)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self.release(handle)

@@ -8,7 +8,9 @@ it (``open_file``), or it has children in the table.
 from __future__ import annotations
 
 import stat
+from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import ESTALE
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from s3posixfs.fs.listing import Listing
 
 ROOT_INODE = 1
+REMEMBERED_TIMES = 100_000  # of files that the kernel forgot
 
 
 class Inode:
@@ -32,7 +35,9 @@ class Inode:
     ``serial`` grows with every change this mount makes to it (for a directory: to its names),
     so that an answer asked for before a change is known to be old. ``kept_etag`` is the version
     that the kernel's cached pages are of. ``lock`` (directories) is held by whoever makes,
-    removes or renames a name in it.
+    removes or renames a name in it. ``removed`` says that this mount took its name away.
+    ``names_ns`` and ``renamed_ns`` are when this mount last changed a name in it and gave it
+    another name, ns since the epoch: nothing in S3 tells.
     """
 
     __slots__ = (
@@ -45,9 +50,12 @@ class Inode:
         "lookups",
         "moving",
         "name",
+        "names_ns",
         "number",
         "open_file",
         "parent",
+        "removed",
+        "renamed_ns",
         "serial",
         "target",
     )
@@ -67,10 +75,24 @@ class Inode:
         self.target: tuple[str, bytes] | None = None  # of a symbolic link: ETag, where it points
         self.active = 0  # operations at work in this folder or below: SubtreeGate's
         self.moving: trio.Event | None = None
+        self.removed = False
+        self.names_ns = 0
+        self.renamed_ns = 0
 
     @property
     def attributes(self) -> Attributes:
         return self.entry.attributes
+
+    @property
+    def shown(self) -> Attributes:
+        """The attributes with what has happened to names since they were last set."""
+        attributes = self.entry.attributes
+        changed = attributes.ctime_ns
+        if self.names_ns > changed:
+            attributes = replace(attributes, mtime_ns=self.names_ns, ctime_ns=self.names_ns)
+        if self.renamed_ns > attributes.ctime_ns:
+            attributes = replace(attributes, ctime_ns=self.renamed_ns)
+        return attributes
 
     @property
     def is_directory(self) -> bool:
@@ -113,6 +135,7 @@ class InodeTable:
         self._prefix = prefix
         self.root = Inode(ROOT_INODE, None, b"", root)
         self._inodes = {ROOT_INODE: self.root}
+        self._times: OrderedDict[tuple[int, bytes], tuple[int, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -148,6 +171,7 @@ class InodeTable:
                 return known
             self.detach(known)
         inode = Inode(self._number(parent, name), parent, name, entry)
+        inode.names_ns, inode.renamed_ns = self._times.pop((parent.number, name), (0, 0))
         self._inodes[inode.number] = inode
         parent.children[name] = inode
         return inode
@@ -192,9 +216,16 @@ class InodeTable:
                 return
             self._inodes.pop(current.number, None)
             parent = current.parent
+            if parent is not None and (current.names_ns or current.renamed_ns):
+                self._remember_times(parent, current)
             if parent is not None and parent.children.get(current.name) is current:
                 del parent.children[current.name]
             current = parent
+
+    def _remember_times(self, parent: Inode, inode: Inode) -> None:
+        self._times[parent.number, inode.name] = inode.names_ns, inode.renamed_ns
+        if len(self._times) > REMEMBERED_TIMES:
+            self._times.popitem(last=False)
 
     def below(self, inode: Inode) -> Iterator[Inode]:
         """The inode and all that are known below it."""

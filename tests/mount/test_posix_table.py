@@ -1,0 +1,49 @@
+"""System call by system call: the mount answers as the host's own filesystem does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mount import posix_cases
+from tests.mount.conftest import BUCKET
+from tests.mount.mount_process import MountProcess
+from tests.mount.posix_kit import Case, People, User, differences, run_case
+
+pytestmark = pytest.mark.mount
+
+# alice and bob have S3 identities; of the others S3 knows nothing, and the mount stands in.
+PEOPLE = {
+    "mapped": People(User(1001, 1001), User(1002, 1002)),
+    "unmapped": People(User(2001, 2001), User(2002, 2002)),
+}
+# What the metadata of an S3 user cannot prove is not shown: see "Who owns a file".
+NOT_PROVEN = {
+    "set_id_bits": "setuid and setgid of a file need an owner who is trusted",
+    "chgrp_by_member": "this host's database must say that the owner is in the group",
+}
+
+
+@pytest.fixture(scope="module")
+def local(module_folder: Path) -> Path:
+    folder = module_folder / "local"
+    folder.mkdir()
+    return folder
+
+
+def outcomes(case: Case, folder: Path, people: People, name: str) -> list[Any]:
+    return list(run_case(case, folder, people, name))
+
+
+@pytest.mark.parametrize("kind", PEOPLE)
+@pytest.mark.parametrize("case", posix_cases.ALL, ids=lambda case: case.__name__)
+def test_as_a_local_filesystem(local: Path, mount: MountProcess, case: Case, kind: str) -> None:
+    name = f"{case.__name__}-{kind}"
+    expected = outcomes(case, local, PEOPLE[kind], name)
+    got = outcomes(case, mount.mountpoint / BUCKET, PEOPLE[kind], name)
+    if kind == "mapped" and case.__name__ in NOT_PROVEN:
+        assert got != expected, "no deviation any more: say so in the table"
+        return
+    assert not differences(expected, got)
