@@ -14,6 +14,13 @@ Headers = list[tuple[str, str]]
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 # A header value is one line of text, whatever a client once stored.
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# RFC 9110, 5.1. Names of metadata are what clients, and local programs, once chose.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def is_header_name(name: str) -> bool:
+    """Whether HTTP has a header of this name: one line, no colon, ASCII."""
+    return _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,10 @@ class HeadWriter:
         self._date = ""
 
     def write(self, response: Response, request_id: str, *, keep_alive: bool) -> bytes:
-        """The status line and headers of ``response``, up to the empty line."""
+        """The status line and headers of ``response``, up to the empty line.
+
+        A header that would end its line early, or begin another, is left out.
+        """
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -72,6 +82,8 @@ class HeadWriter:
             f"x-amz-request-id: {request_id}\r\nx-amz-id-2: {request_id}\r\n"
         ]
         for name, value in response.headers:
+            if not is_header_name(name):
+                continue
             if not value.isprintable():
                 value = _CONTROLS.sub(" ", value)
             lines.append(f"{name}: {value}\r\n")

@@ -20,7 +20,7 @@ from lxml import etree
 
 from s3posixfs.sigv4.signing import signing_key
 from tests.store.conftest import Refusal
-from tests.store.raw import Answer
+from tests.store.raw import Answer, RawClient
 from tests.store.test_policies import allow, policy
 from tests.store_process import REGION, StoreProcess, User
 
@@ -374,3 +374,30 @@ def test_forms_that_are_none(running: StoreProcess, alice: User) -> None:
         assert send(running, body).code == code, body[:100]
     padded = whole + b"--after the end counts for nothing"
     assert send(running, padded).status == 204
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-amz-meta-a%0D%0ASet-Cookie: evil=1%0D%0Ax-amz-meta-b",
+        "x-amz-meta-a%0D%0A%0D%0A<script>alert(1)</script>",
+        "x-amz-meta-a%0Ab",
+        "x-amz-meta-a: b",
+        "x-amz-meta-a b",
+        "x-amz-meta-a\x01",
+        "x-amz-meta-\u00fc",
+    ],
+)
+def test_names_of_fields_do_not_become_headers(
+    running: StoreProcess, alice: User, raw: RawClient, name: str
+) -> None:
+    plain = name.replace("%0D", "\r").replace("%0A", "\n")
+    open_to_all = ("key", "x-amz-algorithm", "x-amz-credential", "x-amz-date", plain)
+    document = {
+        "expiration": timestamp(time.time() + 100),
+        "conditions": [{"bucket": "photos"}, *(["starts-with", f"${n}", ""] for n in open_to_all)],
+    }
+    fields = [("key", "split"), *signed(alice, document), (name, "value")]
+    answer = send(running, form(fields, b"data"))
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
+    assert raw.get("/photos/split").code == "NoSuchKey"

@@ -24,7 +24,7 @@ from s3posixfs.store.payload import Proven, claims_of
 from s3posixfs.store.post_form import Fields, FormFile, boundary_of
 from s3posixfs.store.post_policy import PostPolicy, parse_post_policy
 from s3posixfs.store.request import Request
-from s3posixfs.store.response import Headers, Response
+from s3posixfs.store.response import Headers, Response, is_header_name
 from s3posixfs.store.service import Service
 from s3posixfs.store.tags import MAX_OBJECT_TAGS, tags_of_document
 
@@ -121,6 +121,8 @@ def _headers_of(request: Request, fields: dict[str, str]) -> dict[str, str]:
         elif name == "acl":
             headers["x-amz-acl"] = value
         elif name.startswith("x-amz-") and name not in _OF_THE_SIGNATURE:
+            if not is_header_name(name):
+                raise invalid_argument("The field's name is not that of a header.", name)
             headers[name] = value
     return headers
 
