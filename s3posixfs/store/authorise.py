@@ -76,7 +76,7 @@ class Tagged(Protocol):
 class Objects(Protocol):
     """Where bucket policies and the tags of objects are kept."""
 
-    def get_document(self, bucket: str, kind: str) -> bytes | None: ...
+    def peek_document(self, bucket: str, kind: str) -> bytes | None: ...
 
     def head(self, bucket: str, key: str) -> Tagged: ...
 
@@ -203,12 +203,7 @@ class Authoriser:
 
     def bucket_policy(self, bucket: str) -> PolicyDocument | None:
         """The bucket's policy, compiled once; one that can't be read denies everything."""
-        try:
-            text = self._objects.get_document(bucket, "policy")
-        except S3Error as error:
-            if error.code in ("NoSuchBucket", "InvalidBucketName"):
-                return None
-            raise
+        text = self._objects.peek_document(bucket, "policy")
         if text is None:
             self._compiled.pop(bucket, None)
             return None

@@ -69,6 +69,8 @@ def test_configuration_comes_back(client: Any, refusal: Refusal) -> None:
     ]
     configure(client, *rules)
     assert client.get_bucket_lifecycle_configuration(**BUCKET)["Rules"] == rules
+    minimum = client.get_bucket_lifecycle_configuration(**BUCKET)
+    assert minimum["TransitionDefaultMinimumObjectSize"] == "all_storage_classes_128K"
     configure(client, {"Status": "Enabled", "Prefix": "old-form/", "Expiration": FAR})
     (only,) = client.get_bucket_lifecycle_configuration(**BUCKET)["Rules"]
     assert only.pop("ID")

@@ -166,7 +166,7 @@ class Buckets:
             return None
         try:
             fd = os.open(f"{bucket}/{_checked(kind)}", FILE_FLAGS, dir_fd=self._documents)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         with open(fd, "rb") as file:
             return file.read()
