@@ -19,7 +19,7 @@ from tests.store.raw import Answer
 
 # S3 answers so; anything else (500 above all) is the server's fault.
 _REFUSALS = frozenset({400, 403, 404, 405, 409, 411, 412, 416, 417, 501, 503, 505})
-_SUCCESSES = frozenset({200, 204, 206, 304})
+_SUCCESSES = frozenset({200, 201, 204, 206, 303, 304})
 # XML 1.0 has no way to write a control character; S3 writes this, and so do we.
 _UNWRITABLE = re.compile(rb"&#x[0-9a-f]+;")
 _SECONDS = 15.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from s3posixfs.sigv4.payload import PayloadMode
 from s3posixfs.sigv4.signing import Signer
 from tests.store.fuzzing import INTERESTING, Probe, Wire, bend, check, resident_kib, run
 from tests.store.test_payloads import b64
+from tests.store.test_post_form import BOUNDARY, form, signed, timestamp
 from tests.store_process import REGION, StoreProcess, User, secret_of
 
 COUNT = int(os.environ.get("S3POSIXFS_FUZZ", "1500"))
@@ -51,7 +53,7 @@ def store(module_folder: Path) -> Iterator[StoreProcess]:
     assert secret_of("alice") not in log
     outside = {path.name for path in store.folder.iterdir()}
     assert outside == {"objects", "state", "serve.log"}
-    assert {path.name for path in store.root.iterdir()} <= {".s3posixfs", "photos"}
+    assert {path.name for path in store.root.iterdir()} <= {".s3posixfs", "photos", "forms"}
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +360,50 @@ def administration(requests: Requests) -> Generator:
     return probe
 
 
+def uploads(requests: Requests, user: User) -> Generator:
+    """Browser forms whose policy lets them put small files below ``allowed/`` and nothing else."""
+    names = ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-meta-a", "Content-Type")
+    document = {
+        "expiration": timestamp(time.time() + 3600),
+        "conditions": [
+            {"bucket": "forms"},
+            ["starts-with", "$key", "allowed/"],
+            ["content-length-range", 1, 100],
+            *(["starts-with", f"${name}", ""] for name in names),
+        ],
+    }
+    fields = [
+        ("key", "allowed/${filename}"),
+        *signed(user, document),
+        ("x-amz-meta-a", "value"),
+        ("Content-Type", "text/plain"),
+    ]
+    base = form(fields, b"data of the file")
+    markers = (b"allowed/", b"name=", b"key", b"filename=", b"; ", b"form-data", b"--", b"x-amz-")
+
+    def probe(chance: random.Random) -> Probe:
+        body = base
+        if chance.random() < 0.5:
+            # Where it counts: names, delimiters and the key.
+            marker = chance.choice(markers)
+            at = chance.choice([match.start() for match in re.finditer(re.escape(marker), body)])
+            body = body[:at] + bend(body[at : at + 40], chance) + body[at + 40 :]
+        else:
+            body = bend(body, chance, chance.choice((1, 1, 2, 4)))
+        kind = f"multipart/form-data; boundary={BOUNDARY}".encode()
+        if chance.random() < 0.1:
+            kind = bend(kind, chance).replace(b"\r", b"").replace(b"\n", b"")
+        lines = [
+            b"POST /forms HTTP/1.1",
+            f"host: {requests.host}".encode(),
+            b"content-type: " + kind,
+            f"content-length: {len(body)}".encode(),
+        ]
+        return Probe(b"\r\n".join(lines) + b"\r\n\r\n" + body, may_succeed=True)
+
+    return probe
+
+
 BODY = bytes(range(256)) * 40
 PIECES = (BODY[:8192], BODY[8192:])
 
@@ -445,6 +491,24 @@ def test_bent_administration(store: StoreProcess, alice: User) -> None:
     generator = administration(Requests(store.port, store.admin(), service="iam"))
     run(store.port, generator, COUNT // 2, SEED)
     assert "Traceback" not in (log := store.log.read_text()), log[-3000:]
+    still_sound(store, alice)
+
+
+def test_bent_uploads(store: StoreProcess, alice: User) -> None:
+    client = store.s3(alice)
+    client.create_bucket(Bucket="forms")
+    run(store.port, uploads(Requests(store.port, alice), alice), COUNT, SEED)
+    assert "Traceback" not in (log := store.log.read_text()), log[-3000:]
+    # Whatever was bent, the policy that was signed has held.
+    found = [
+        row
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket="forms")
+        for row in page.get("Contents", [])
+    ]
+    assert found
+    assert [row["Key"] for row in found if not row["Key"].startswith("allowed/")] == []
+    assert [row["Key"] for row in found if not 1 <= row["Size"] <= 100] == []
+    client.close()
     still_sound(store, alice)
 
 
