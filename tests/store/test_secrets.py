@@ -23,7 +23,8 @@ from s3posixfs.sigv4.signing import Signer
 from tests.store.fuzzing import Probe, Wire
 from tests.store.raw import Answer
 from tests.store.test_access_matrix import CALLS, Call
-from tests.store_process import REGION, StoreProcess
+from tests.store.test_post_form import BOUNDARY, form, signed
+from tests.store_process import REGION, StoreProcess, User
 
 FORM = (("content-type", "application/x-www-form-urlencoded"),)
 IAM_CALLS = (
@@ -103,6 +104,20 @@ class Collector:
         body = body[: len(body) - len(damage)] + damage
         lines = ["PUT /photos/chunks HTTP/1.1", *(f"{n}: {v}" for n, v in (*headers, *added))]
         lines.append(f"content-length: {len(body)}")
+        return self._exchange(Probe("\r\n".join(lines).encode() + b"\r\n\r\n" + body))
+
+    def form(self, who: Credentials, wrong: str) -> Answer:
+        """POST a browser's form, with ``wrong`` as its signature where there is one."""
+        fields = dict(signed(User("", who.access_key, who.secret_key, 0, 0), '{"conditions": []}'))
+        self.sensitive.add(fields["x-amz-signature"])
+        if who.session_token:
+            fields["x-amz-security-token"] = who.session_token
+        if wrong:
+            fields["x-amz-signature"] = wrong
+            self.sensitive.add(wrong)
+        body = form([("key", "form"), *fields.items()], b"data")
+        lines = ["POST /photos HTTP/1.1", f"host: {self.host}", f"content-length: {len(body)}"]
+        lines.append(f"content-type: multipart/form-data; boundary={BOUNDARY}")
         return self._exchange(Probe("\r\n".join(lines).encode() + b"\r\n\r\n" + body))
 
     def _exchange(self, probe: Probe) -> Answer:
@@ -201,6 +216,8 @@ def test_nothing_secret_is_told(store: StoreProcess) -> None:
         for damage in (b"", b"0\r\n\r\n", b"x" * 40):
             for who in (own, session, callers["wrong secret"]):
                 collector.chunked(who, mode, damage)
+    for who, wrong in ((own, ""), (own, "0" * 64), (session, ""), (expired, ""), (others, "")):
+        collector.form(who, wrong)
     collector.wire.close()
     assert {200, 204, 400, 403, 404} <= collector.statuses
     assert len(collector.sensitive) > 500
