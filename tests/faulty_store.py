@@ -179,6 +179,7 @@ class FaultyStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> PutResult:
@@ -190,6 +191,7 @@ class FaultyStore:
                 body,
                 metadata=metadata,
                 content_type=content_type,
+                headers=headers,
                 if_match=if_match,
                 if_none_match=if_none_match,
             ),
@@ -210,6 +212,7 @@ class FaultyStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         source_if_match: str | None = None,
     ) -> PutResult:
         return await self._call(
@@ -221,6 +224,7 @@ class FaultyStore:
                 key,
                 metadata=metadata,
                 content_type=content_type,
+                headers=headers,
                 source_if_match=source_if_match,
             ),
         )
@@ -240,11 +244,12 @@ class FaultyStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> str:
         return await self._call(
             "create_multipart",
             lambda: self.store.create_multipart(
-                bucket, key, metadata=metadata, content_type=content_type
+                bucket, key, metadata=metadata, content_type=content_type, headers=headers
             ),
         )
 

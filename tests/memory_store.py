@@ -19,6 +19,7 @@ from s3posixfs.core.clock import Clock, SystemClock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body, FileRange, ObjectStore
 from s3posixfs.core.types import (
+    KEPT_HEADERS,
     MAX_KEY_BYTES,
     MIN_PART_BYTES,
     BucketStat,
@@ -53,6 +54,7 @@ class StoredUpload:
     key: str
     metadata: Mapping[str, str]
     content_type: str | None
+    headers: Mapping[str, str]
     parts: dict[int, tuple[str, bytes]] = field(default_factory=dict)
 
 
@@ -156,10 +158,11 @@ class MemoryStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> ObjectStat:
         """Write an object as this identity, at once."""
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        return self._publish(bucket, key, data, etag, metadata or {}, content_type)
+        return self._publish(bucket, key, data, etag, metadata or {}, content_type, headers or {})
 
     # How a request is served.
 
@@ -201,6 +204,7 @@ class MemoryStore:
         etag: str,
         metadata: Mapping[str, str],
         content_type: str | None,
+        headers: Mapping[str, str],
     ) -> ObjectStat:
         if not 0 < len(key.encode()) <= MAX_KEY_BYTES:
             raise S3Error("KeyTooLongError", "Your key is too long", status=400)
@@ -213,6 +217,7 @@ class MemoryStore:
             metadata={name.lower(): value for name, value in metadata.items()},
             content_type=content_type or "binary/octet-stream",
             storage_class="STANDARD",
+            headers={name: value for name, value in headers.items() if name in KEPT_HEADERS},
         )
         self._bucket(bucket)[key] = StoredObject(stat, data)
         return stat
@@ -271,7 +276,7 @@ class MemoryStore:
             if cut >= 0:
                 prefixes.append(name)
             else:
-                stat = replace(stored[key].stat, content_type=None)
+                stat = replace(stored[key].stat, content_type=None, headers=None)
                 if not self.capabilities.listing_metadata:
                     stat = replace(stat, metadata=None)
                 if not self.capabilities.listing_owner:
@@ -309,6 +314,7 @@ class MemoryStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> PutResult:
@@ -316,7 +322,12 @@ class MemoryStore:
         self._bucket(bucket)
         self._check(bucket, key, if_match, if_none_match)
         stat = self.put_now(
-            bucket, key, body_bytes(body), metadata=metadata, content_type=content_type
+            bucket,
+            key,
+            body_bytes(body),
+            metadata=metadata,
+            content_type=content_type,
+            headers=headers,
         )
         return PutResult(stat.etag, stat.last_modified)
 
@@ -347,6 +358,7 @@ class MemoryStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         source_if_match: str | None = None,
     ) -> PutResult:
         await self._begin("copy", "s3:PutObject", bucket, key)
@@ -361,6 +373,7 @@ class MemoryStore:
             source.data,
             metadata=metadata if replaced else source.stat.metadata,
             content_type=content_type if replaced else source.stat.content_type,
+            headers=headers if replaced and headers is not None else source.stat.headers,
         )
         return PutResult(stat.etag, stat.last_modified)
 
@@ -388,12 +401,15 @@ class MemoryStore:
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> str:
         await self._begin("create_multipart", "s3:PutObject", bucket, key)
         self._bucket(bucket)
         self.state.uploads_begun += 1
         upload_id = f"upload-{self.state.uploads_begun}"
-        self.state.uploads[upload_id] = StoredUpload(bucket, key, metadata or {}, content_type)
+        self.state.uploads[upload_id] = StoredUpload(
+            bucket, key, metadata or {}, content_type, headers or {}
+        )
         return upload_id
 
     def _upload(self, bucket: str, key: str, upload_id: str) -> StoredUpload:
@@ -462,7 +478,13 @@ class MemoryStore:
         digests = b"".join(bytes.fromhex(part.etag) for part in parts)
         etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
         stat = self._publish(
-            bucket, key, b"".join(pieces), etag, upload.metadata, upload.content_type
+            bucket,
+            key,
+            b"".join(pieces),
+            etag,
+            upload.metadata,
+            upload.content_type,
+            upload.headers,
         )
         del self.state.uploads[upload_id]
         return PutResult(stat.etag, stat.last_modified)

@@ -98,10 +98,11 @@ class ObjectStore(Protocol):
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> PutResult:
-        """Write a whole object in one step.
+        """Write a whole object in one step. ``headers``: as in :class:`ObjectStat`.
 
         ``if_none_match`` asks for ``If-None-Match: *``; conditions the store does not honour
         (:class:`Capabilities`) are emulated by a HEAD before, which is not atomic.
@@ -125,10 +126,12 @@ class ObjectStore(Protocol):
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         source_if_match: str | None = None,
     ) -> PutResult:
         """Copy inside the store. With ``metadata`` it replaces the source's, else it goes along.
 
+        Then ``headers`` are the object's too; without them the source is asked for its own.
         Objects over 5 GiB are copied by parts.
         """
         ...
@@ -146,6 +149,7 @@ class ObjectStore(Protocol):
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> str:
         """Begin a multipart upload; its upload ID."""
         ...

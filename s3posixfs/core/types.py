@@ -43,7 +43,8 @@ class ObjectStat:
     ``last_modified`` is seconds since the epoch. ``metadata`` holds the user metadata,
     keys in lower case without ``x-amz-meta-``; ``None`` where a listing did not give it.
     ``owner`` is ``None`` where the answer did not name one (HEAD never does in S3; the
-    embedded store adds the header ``x-s3posixfs-owner``). ``etag`` has no quotes.
+    embedded store adds the header ``x-s3posixfs-owner``). ``etag`` has no quotes. ``headers``
+    are those of :data:`KEPT_HEADERS` that the object has, ``None`` where a listing left them out.
     """
 
     key: str
@@ -54,6 +55,7 @@ class ObjectStat:
     metadata: Mapping[str, str] | None = None
     content_type: str | None = None
     storage_class: str | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,16 @@ class Capabilities:
     listing_metadata: bool = False  # ListObjectsV2 metadata=true gives user metadata
     listing_owner: bool = True  # fetch-owner=true gives owners
 
+
+# What belongs to an object besides its user metadata and type. A write of the object, and a copy
+# that replaces its metadata, loses whatever of this is not sent again.
+KEPT_HEADERS = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+)
 
 MIB = 1024 * 1024
 MAX_KEY_BYTES = 1024

@@ -191,6 +191,7 @@ class StagedFile:
         *,
         metadata: Mapping[str, str] | None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> PutResult:
@@ -202,7 +203,7 @@ class StagedFile:
         there, and a multipart upload was aborted. Cancelled in a single PUT, the object may
         have been replaced, as ``ObjectStore.put`` says.
         """
-        target = Target(bucket, key, metadata, content_type, if_match, if_none_match)
+        target = Target(bucket, key, metadata, content_type, headers, if_match, if_none_match)
         await self._enter()
         try:
             await self._local.settle(self._size)

@@ -43,6 +43,7 @@ class Target:
     key: str
     metadata: Mapping[str, str] | None
     content_type: str | None
+    headers: Mapping[str, str] | None
     if_match: str | None
     if_none_match: bool
 
@@ -92,6 +93,7 @@ async def _put(source: UploadSource, store: ObjectStore, target: Target) -> PutR
             body,
             metadata=target.metadata,
             content_type=target.content_type,
+            headers=target.headers,
             if_match=target.if_match,
             if_none_match=target.if_none_match,
         )
@@ -174,6 +176,7 @@ class _Multipart:
                 target.key,
                 metadata=target.metadata,
                 content_type=target.content_type,
+                headers=target.headers,
             )
         try:
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from errno import ENODATA, ENOSPC, ENOTSUP, EPERM
+from errno import EINVAL, ENODATA, ENOSPC, ENOTSUP, EPERM
 
 from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
 from s3posixfs.fs import xattrs
@@ -45,6 +45,7 @@ class Changes:
     ) -> None:
         """chmod(2), chown(2), truncate(2), utimensat(2)."""
         self._state.writable()
+        began = self._state.now()
         if handle is None:
             await self._resolver.refresh(inode)
         if changes.size is not None:
@@ -57,9 +58,13 @@ class Changes:
         def change(now: Attributes) -> Attributes:
             return self._wanted(now, changes, caller, through_handle=through)
 
-        change(inode.attributes)  # EPERM before anything is asked of S3
+        wanted = change(inode.shown)  # EPERM before anything is asked of S3
         signer = self._new_owner(inode.attributes, changes)
-        await self._apply(inode, change, signer, handle, caller)
+        if changes.gid is not None and not caller.is_root:
+            keeper = signer or self._state.access.owner(inode.entry)
+            if self._state.rules.settle(wanted, keeper).gid != wanted.gid:
+                raise refusal(EPERM)  # this host does not know that the owner is in the group
+        await self._apply(inode, change, signer, handle, caller, since=began)
 
     def _wanted(
         self,
@@ -116,11 +121,13 @@ class Changes:
         handle: FileHandle | None,
         caller: Caller,
         metadata: Mapping[str, str] | None = None,
+        *,
+        since: float,
     ) -> None:
         """Make the change to the attributes as they are once nothing else can change them."""
         state = self._state
         if inode.detached:
-            inode.entry = replace(inode.entry, attributes=change(inode.attributes))
+            inode.entry = replace(inode.entry, attributes=change(inode.shown))
             return
         if not self._staged_with(inode.open_file, handle):
             await self._require_s3_write(inode, caller)
@@ -130,13 +137,13 @@ class Changes:
             open_file = inode.open_file
             if open_file is not None:
                 await stack.enter_async_context(open_file.lock)
-            wanted = change(inode.attributes)
+            wanted = change(inode.shown)
             if open_file is not None and self._staged_with(open_file, handle):
                 self._stage(open_file, wanted, signer, metadata)
                 return
             if state.table.is_bucket(inode):
                 self._resolver.bucket_attributes[inode.name] = wanted
-            await self._rewriter.rewrite(inode, wanted, signer, metadata)
+            await self._rewriter.rewrite(inode, wanted, signer, metadata, since=since)
 
     async def _require_s3_write(self, inode: Inode, caller: Caller) -> None:
         """Where another identity signs the change, the caller's policy is asked all the same."""
@@ -210,6 +217,9 @@ class Changes:
         state.writable()
         if not name.startswith(USER):
             raise refusal(ENOTSUP)
+        if name == USER:
+            raise refusal(EINVAL)
+        began = state.now()
         kept = await self._metadata(inode)
         if state.config.posix_decides:
             self._require_write(inode.attributes, caller)
@@ -226,7 +236,7 @@ class Changes:
         def change(now: Attributes) -> Attributes:
             return replace(now, ctime_ns=state.now_ns())
 
-        await self._apply(inode, change, None, None, caller, metadata)
+        await self._apply(inode, change, None, None, caller, metadata, since=began)
 
 
 def _text(name: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from dataclasses import replace
 
 from s3posixfs.core.types import ObjectStat
 
@@ -19,31 +19,34 @@ class KnownMetadata:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._known: OrderedDict[tuple[str, str], tuple[str, float, Mapping[str, str]]]
-        self._known = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], ObjectStat] = OrderedDict()
 
     def remember(self, bucket: str, found: ObjectStat) -> None:
         """Keep the metadata of an object; nothing where it has none to keep."""
         if found.metadata is None or not found.etag:
             return
         place = (bucket, found.key)
-        self._known[place] = (found.etag, found.last_modified, found.metadata)
+        self._known[place] = found
         self._known.move_to_end(place)
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
 
-    def recall(self, bucket: str, row: ObjectStat) -> Mapping[str, str] | None:
-        """The metadata of the version that a listing shows, if it is known."""
+    def complete(self, bucket: str, row: ObjectStat) -> ObjectStat:
+        """A row of a listing, with what else is known of the version that it shows."""
         place = (bucket, row.key)
         known = self._known.get(place)
-        if known is None:
-            return None
-        etag, modified, metadata = known
-        if etag != row.etag:
-            return None
-        if modified == 0.0:
-            self._known[place] = (etag, row.last_modified, metadata)
-        elif abs(int(modified) - int(row.last_modified)) > TOLERANCE_SECONDS:
-            return None
+        if known is None or known.etag != row.etag:
+            return row
+        if known.last_modified == 0.0:
+            self._known[place] = replace(known, last_modified=row.last_modified)
+        elif abs(int(known.last_modified) - int(row.last_modified)) > TOLERANCE_SECONDS:
+            return row
+        if row.metadata is not None and row.metadata != known.metadata:
+            return row
         self._known.move_to_end(place)
-        return metadata
+        return replace(
+            row,
+            metadata=known.metadata,
+            content_type=row.content_type or known.content_type,
+            headers=row.headers if row.headers is not None else known.headers,
+        )

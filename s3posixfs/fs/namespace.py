@@ -90,17 +90,26 @@ class Namespace:
         entry = Entry(attributes, found, state.now(), exact=True, writer=signer.name)
         inode = state.table.attach(parent, name, entry)
         inode.serial += 1
-        parent.serial += 1
+        inode.names_ns = inode.renamed_ns = 0
+        self.names_changed(parent)
         if parent.listing is not None:
             row = None if attributes.is_directory else found
             parent.listing.put(name, row, state.now())
         return inode
 
     def _unpublish(self, parent: Inode, inode: Inode) -> None:
-        parent.serial += 1
+        self.names_changed(parent)
         if parent.listing is not None:
             parent.listing.remove(inode.name)
+        inode.removed = True
         self._state.table.detach(inode)
+
+    def names_changed(self, *folders: Inode) -> None:
+        """This mount made, removed or renamed a name in these folders."""
+        now = self._state.now_ns()
+        for folder in folders:
+            folder.serial += 1
+            folder.names_ns = now
 
     # Making.
 
@@ -125,7 +134,7 @@ class Namespace:
                 found = await self._put(bucket, key, b"", attributes, signer)
             else:
                 await state.access.require_write(signer, bucket, key)
-                found = ObjectStat(key, 0, "", state.clock.time(), metadata={})
+                found = ObjectStat(key, 0, "", state.clock.time(), metadata={}, headers={})
             inode = self._publish(parent, name, attributes, found, signer)
             return inode, self._files.open_new(inode, flags, caller, fresh=not exclusive)
 
@@ -151,7 +160,13 @@ class Namespace:
         )
         modified = result.last_modified or self._state.clock.time()
         found = ObjectStat(
-            key, len(body), result.etag, modified, metadata=metadata, content_type=content_type
+            key,
+            len(body),
+            result.etag,
+            modified,
+            metadata=metadata,
+            content_type=content_type,
+            headers={},
         )
         self._state.known.remember(bucket, found)
         self._state.access.wrote(signer, bucket, key)
@@ -241,7 +256,7 @@ class Namespace:
                 raise refusal(EINVAL)
             await signer.store.create_bucket(bucket)
             self._resolver.forget_buckets()
-            parent.serial += 1
+            self.names_changed(parent)
             parent.listing = None
             # Nothing in S3 could hold an owner and a mode: shown as it will be after a remount.
             return self._resolver.bucket_inode(name, self._state.clock.time())
@@ -352,9 +367,10 @@ class Namespace:
             page = await daemon.store.list_objects(bucket, prefix=prefix, max_keys=1)
             if page.objects or page.prefixes:
                 return
-            found = await self._put(bucket, prefix, b"", folder.attributes, daemon, DIRECTORY_TYPE)
+            shown = folder.shown
+            found = await self._put(bucket, prefix, b"", shown, daemon, DIRECTORY_TYPE)
         except S3Error as error:
             logger.debug("no marker for %s: %s", folder.path(), error)
             return
-        folder.entry = Entry(folder.attributes, found, state.now(), exact=True, writer=daemon.name)
+        folder.entry = Entry(shown, found, state.now(), exact=True, writer=daemon.name)
         folder.serial += 1

@@ -30,6 +30,7 @@ from s3posixfs.fs.names import new_segment
 from s3posixfs.fs.namespace import Namespace
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.resolver import Resolver
+from s3posixfs.fs.rewriting import carried
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
 
@@ -203,10 +204,12 @@ class Renamer:
         settled = state.rules.settle(attributes, signer)
         metadata: Mapping[str, str] | None = None
         content_type: str | None = None
+        headers: Mapping[str, str] | None = None
         if settled != attributes or not self._stays(found, signer):
             headed = await self._resolver.head(state.daemon_store, move.bucket, move.key, None)
             metadata = encode(settled, headed.metadata or {})
             content_type = headed.content_type
+            headers = carried(headed)
         result = await signer.store.copy(
             move.bucket,
             move.key,
@@ -214,6 +217,7 @@ class Renamer:
             move.new_key,
             metadata=metadata,
             content_type=content_type,
+            headers=headers,
             source_if_match=found.etag or None,
         )
         moved = replace(
@@ -246,18 +250,20 @@ class Renamer:
         """Every table says so in this one step."""
         state = self._state
         old_parent = source.parent
+        self._namespace.names_changed(new_parent)
         if old_parent is not None:
-            old_parent.serial += 1
+            self._namespace.names_changed(old_parent)
             if old_parent.listing is not None:
                 old_parent.listing.remove(source.name)
         if target is not None:
+            target.removed = True
             state.table.detach(target)
+        source.renamed_ns = state.now_ns()
         state.table.move(source, new_parent, new_name)
         former = source.entry.stat
         if source.kept_etag is not None and former is not None and entry.stat is not None:
             source.kept_etag = entry.stat.etag if source.kept_etag == former.etag else None
         source.entry = entry
-        new_parent.serial += 1
         if new_parent.listing is not None:
             row = None if stat.S_ISDIR(entry.attributes.mode) else entry.stat
             new_parent.listing.put(new_name, row, state.now())
@@ -342,9 +348,7 @@ class Renamer:
         async def one(item: tuple[Move, ObjectStat]) -> None:
             move, found = item
             await self._may_copy(move, signer)
-            metadata = found.metadata
-            if metadata is None:
-                metadata = state.known.recall(move.bucket, found)
+            metadata = state.known.complete(move.bucket, found).metadata
             attributes = state.rules.file(found, metadata)
             if found.key.endswith("/"):
                 attributes = state.rules.directory(found, metadata, seen_ns=0)

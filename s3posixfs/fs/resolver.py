@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
 from dataclasses import replace
 from errno import EACCES, ENAMETOOLONG, ESTALE
 
@@ -230,13 +229,11 @@ class Resolver:
     async def _folder(self, bucket: str, prefix: str, page: ListPage) -> Entry:
         marker = page.objects[0] if page.objects and page.objects[0].key == prefix else None
         if marker is not None and marker.metadata is None:
-            metadata = self._state.known.recall(bucket, marker)
-            if metadata is None:
+            marker = self._state.known.complete(bucket, marker)
+            if marker.metadata is None:
                 headed = await self._head(self._state.daemon_store, bucket, prefix)
                 marker = replace(headed, owner=headed.owner or marker.owner)
                 self._state.known.remember(bucket, marker)
-            else:
-                marker = replace(marker, metadata=metadata)
         return self.folder_entry(marker)
 
     def folder_entry(self, marker: ObjectStat | None) -> Entry:
@@ -248,13 +245,10 @@ class Resolver:
 
     def file_entry(self, bucket: str, found: ObjectStat) -> Entry:
         """A file as its HEAD or its row shows it."""
-        metadata: Mapping[str, str] | None = found.metadata
-        if metadata is None:
-            metadata = self._state.known.recall(bucket, found)
-            if metadata is not None:
-                found = replace(found, metadata=metadata)
-        attributes = self._state.rules.file(found, metadata)
-        return Entry(attributes, found, self._state.now(), exact=metadata is not None)
+        if found.metadata is None or found.headers is None:
+            found = self._state.known.complete(bucket, found)
+        attributes = self._state.rules.file(found, found.metadata)
+        return Entry(attributes, found, self._state.now(), exact=found.metadata is not None)
 
     def row_entry(self, directory: Inode, row: Row) -> Entry:
         """What a row of a listing tells; of a folder nothing but that it is there."""
@@ -273,7 +267,7 @@ class Resolver:
         """Make the inode's entry exact and fresh; ESTALE where its name holds another file or
         none, so that the kernel looks the name up again."""
         state = self._state
-        if inode.detached and inode.open_file is None:
+        if inode.detached and inode.open_file is None and not inode.removed:
             raise refusal(ESTALE)
         if inode.is_local or inode.detached or self.is_fresh(inode):
             return
@@ -338,11 +332,11 @@ class Resolver:
         ttl = state.config.metadata_ttl
         entry = inode.entry
         left = ttl if inode.is_local else max(0.0, ttl - (state.now() - entry.fetched_at))
-        attributes = entry.attributes
+        attributes = inode.shown
         return FileAttributes(
             inode=inode.number,
             attributes=attributes,
-            links=2 if stat.S_ISDIR(attributes.mode) else 0 if inode.detached else 1,
+            links=0 if inode.detached else 2 if stat.S_ISDIR(attributes.mode) else 1,
             blocks=-(-attributes.size // 512),
             # What a row shows as a file may be a link: nothing to be remembered by the kernel.
             entry_valid=left if entry.exact or attributes.is_directory else 0.0,

@@ -20,6 +20,14 @@ from s3posixfs.fs.signers import Signer
 DIRECTORY_TYPE = "application/x-directory"
 
 
+def carried(found: ObjectStat) -> dict[str, str]:
+    """What a copy with new metadata must be told so as not to lose it."""
+    headers = dict(found.headers or {})
+    if found.storage_class:
+        headers["x-amz-storage-class"] = found.storage_class
+    return headers
+
+
 class Rewriter:
     """Writes attributes of objects and markers that are in S3."""
 
@@ -33,18 +41,21 @@ class Rewriter:
         attributes: Attributes,
         signer: Signer | None = None,
         metadata: Mapping[str, str] | None = None,
+        *,
+        since: float = float("inf"),
     ) -> None:
         """Store new attributes, and ``metadata`` where given in place of what the object has.
 
         ``signer`` becomes the S3 owner; without one the object stays whose it is. Unknown keys
-        survive. ENOSPC over S3's 2 KB; ESTALE where the object was replaced meanwhile.
+        survive. What was read after ``since`` (monotonic seconds) need not be read again.
+        ENOSPC over S3's 2 KB; ESTALE where the object was replaced meanwhile.
         """
         chosen = signer or self._state.access.owner(inode.entry)
         settled = self._state.rules.settle(attributes, chosen)
         if inode.is_directory:
             await self._put_marker(inode, settled, chosen, metadata)
         else:
-            await self._copy_onto_itself(inode, settled, chosen, metadata)
+            await self._copy_onto_itself(inode, settled, chosen, metadata, since)
 
     def _fitting(self, attributes: Attributes, kept: Mapping[str, str]) -> dict[str, str]:
         result = encode(attributes, kept)
@@ -53,13 +64,63 @@ class Rewriter:
         return result
 
     async def _copy_onto_itself(
-        self, inode: Inode, settled: Attributes, signer: Signer, metadata: Mapping[str, str] | None
+        self,
+        inode: Inode,
+        settled: Attributes,
+        signer: Signer,
+        metadata: Mapping[str, str] | None,
+        since: float,
     ) -> None:
-        state = self._state
-        bucket, key = state.table.key(inode)
+        bucket, key = self._state.table.key(inode)
+        source = self._known(inode, since)
+        asked = source is None
+        while True:
+            if source is None:
+                source = await self._ask(inode, bucket, key)
+            kept = metadata if metadata is not None else source.metadata or {}
+            new = self._fitting(settled, kept)
+            try:
+                result = await signer.store.copy(
+                    bucket,
+                    key,
+                    bucket,
+                    key,
+                    metadata=new,
+                    content_type=source.content_type,
+                    headers=carried(source),
+                    source_if_match=source.etag,
+                )
+            except S3Error as error:
+                if asked or not (error.code == "PreconditionFailed" or absent(error)):
+                    raise
+                source, asked = None, True
+                continue
+            break
+        found = replace(
+            source,
+            key=key,
+            etag=result.etag or (await signer.store.head(bucket, key)).etag,
+            last_modified=result.last_modified,
+            owner=None,
+            metadata=new,
+        )
+        self.record(inode, settled, found, signer)
+
+    def _known(self, inode: Inode, since: float) -> ObjectStat | None:
+        """What is to survive, where that is known: nothing is asked about an object that this
+        mount itself wrote within the time to live, or that it read after ``since``."""
+        entry, found = inode.entry, inode.entry.stat
+        if found is None or not found.etag or not entry.exact:
+            return None
+        if found.metadata is None or found.headers is None:
+            return None
+        wrote = entry.writer is not None and self._resolver.is_fresh(inode)
+        return found if wrote or entry.fetched_at >= since else None
+
+    async def _ask(self, inode: Inode, bucket: str, key: str) -> ObjectStat:
+        # A listing may leave keys out; what is to survive must be read first.
         try:
-            # A listing may leave keys out; what is to survive must be read first.
-            headed = await self._resolver.head(state.daemon_store, bucket, key, inode)
+            headed = await self._resolver.head(self._state.daemon_store, bucket, key, inode)
         except S3Error as error:
             if absent(error):
                 raise refusal(ESTALE) from error
@@ -67,26 +128,7 @@ class Rewriter:
         known = inode.entry.stat
         if known is not None and known.etag and known.etag != headed.etag:
             raise refusal(ESTALE)
-        kept = metadata if metadata is not None else headed.metadata or {}
-        new = self._fitting(settled, kept)
-        result = await signer.store.copy(
-            bucket,
-            key,
-            bucket,
-            key,
-            metadata=new,
-            content_type=headed.content_type,
-            source_if_match=headed.etag,
-        )
-        found = ObjectStat(
-            key=key,
-            size=headed.size,
-            etag=result.etag or (await signer.store.head(bucket, key)).etag,
-            last_modified=result.last_modified,
-            metadata=new,
-            content_type=headed.content_type,
-        )
-        self.record(inode, settled, found, signer)
+        return headed
 
     async def _put_marker(
         self, inode: Inode, settled: Attributes, signer: Signer, metadata: Mapping[str, str] | None
@@ -97,12 +139,14 @@ class Rewriter:
             inode.entry = replace(inode.entry, attributes=settled)
             inode.serial += 1
             return
+        marker = inode.entry.stat
         kept = metadata
         if kept is None:
-            kept = (inode.entry.stat.metadata if inode.entry.stat is not None else None) or {}
+            kept = (marker.metadata if marker is not None else None) or {}
+        headers = (marker.headers if marker is not None else None) or {}
         new = self._fitting(settled, kept)
         result = await signer.store.put(
-            bucket, prefix, b"", metadata=new, content_type=DIRECTORY_TYPE
+            bucket, prefix, b"", metadata=new, content_type=DIRECTORY_TYPE, headers=headers
         )
         found = ObjectStat(
             key=prefix,
@@ -111,6 +155,7 @@ class Rewriter:
             last_modified=result.last_modified,
             metadata=new,
             content_type=DIRECTORY_TYPE,
+            headers=headers,
         )
         self.record(inode, settled, found, signer)
 

@@ -16,6 +16,7 @@ from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.boundary import as_oserror
 from s3posixfs.fs.concurrently import for_each
 from s3posixfs.fs.handles import OpenFile
+from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.resolver import absent
@@ -93,13 +94,19 @@ class Saver:
         staged = open_file.staged
         if staged is None:
             staged = open_file.staged = state.staging.create(None)
-        former = inode.entry.stat
+        former = await self._former(inode, bucket, key)
         kept: Mapping[str, str] = (former.metadata if former else None) or {}
+        headers: Mapping[str, str] = (former.headers if former else None) or {}
         settled = replace(state.rules.settle(inode.attributes, signer), size=staged.size)
         metadata = encode(settled, kept)
         content_type = former.content_type if former else None
         result = await staged.upload(
-            signer.store, bucket, key, metadata=metadata, content_type=content_type
+            signer.store,
+            bucket,
+            key,
+            metadata=metadata,
+            content_type=content_type,
+            headers=headers,
         )
         self.uploads += 1
         base, open_file.base = open_file.base, None
@@ -112,8 +119,30 @@ class Saver:
             last_modified=result.last_modified,
             metadata=metadata,
             content_type=content_type,
+            headers=headers,
         )
         self._rewriter.record(inode, settled, written, signer)
+
+    async def _former(self, inode: Inode, bucket: str, key: str) -> ObjectStat | None:
+        """What is in S3 now, as far as it lives on in what replaces it."""
+        former = inode.entry.stat
+        if former is None or not former.etag:
+            return former
+        if former.metadata is not None and former.headers is not None:
+            return former
+        try:
+            headed = await self._state.daemon_store.head(bucket, key)
+        except S3Error as error:
+            if absent(error):
+                return former
+            raise
+        metadata = former.metadata if former.metadata is not None else headed.metadata
+        return replace(
+            former,
+            metadata=metadata,
+            content_type=headed.content_type,
+            headers=headed.headers,
+        )
 
     # Files that lose their name while they are open.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from s3posixfs.core.types import ObjectStat, Owner
+from collections.abc import Mapping
+
+from s3posixfs.core.types import KEPT_HEADERS, ObjectStat, Owner
 from s3posixfs.s3.errors import Refused
 from s3posixfs.s3.http import Response, parse_http_date
 from s3posixfs.s3.xml import parse_error, unquote_etag
@@ -68,4 +70,15 @@ def stat_of(key: str, headers: dict[str, str], size: int) -> ObjectStat:
         },
         content_type=headers.get("content-type"),
         storage_class=headers.get("x-amz-storage-class"),
+        headers=kept_headers(headers),
     )
+
+
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer that belong to the object."""
+    return {
+        name: headers[name]
+        for name in KEPT_HEADERS
+        # aws-chunked is how a body travelled, not what it is.
+        if headers.get(name) and headers[name] != "aws-chunked"
+    }

@@ -45,10 +45,12 @@ def query_of(parameters: Mapping[str, str]) -> str:
     )
 
 
-def metadata_headers(
-    metadata: Mapping[str, str] | None, content_type: str | None
+def object_headers(
+    metadata: Mapping[str, str] | None,
+    content_type: str | None,
+    others: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
-    """The headers that carry user metadata and the content type.
+    """The headers that carry user metadata, the content type and ``others`` of the object.
 
     Raises S3Error (InvalidArgument) for a name that no header can have.
     """
@@ -58,6 +60,7 @@ def metadata_headers(
     headers = [(META + name.lower(), value) for name, value in (metadata or {}).items()]
     if content_type is not None:
         headers.append(("content-type", content_type))
+    headers.extend((others or {}).items())
     return headers
 
 
@@ -128,11 +131,8 @@ class Binding:
         return await self.client.transport.send(request, self.acting)
 
     async def head(self, bucket: str, key: str) -> ObjectStat:
-        return (await self.head_headers(bucket, key))[0]
-
-    async def head_headers(self, bucket: str, key: str) -> tuple[ObjectStat, dict[str, str]]:
         headers = (await self.send("HEAD", bucket, key)).response.headers
-        return stat_of(key, headers, _length(headers)), headers
+        return stat_of(key, headers, _length(headers))
 
     # conditions
 

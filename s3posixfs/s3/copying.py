@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,30 +18,18 @@ if TYPE_CHECKING:
 COPY_PART_BYTES = 512 * MIB
 COPIES_AT_ONCE = 4
 
-# What belongs to an object besides its user metadata and type, and is lost unless sent again.
-_CARRIED = (
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "expires",
-    "x-amz-storage-class",
-)
-
 
 def copy_source(bucket: str, key: str) -> str:
     """The value of ``x-amz-copy-source`` and ``x-amz-rename-source``."""
     return f"/{uri_encode(bucket, slash=True)}/{uri_encode(key, slash=False)}"
 
 
-def carried_headers(found: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The system metadata of a HEAD answer, as headers for its copy."""
-    return [
-        (name, found[name])
-        for name in _CARRIED
-        # aws-chunked is how a body travelled, not what it is.
-        if found.get(name) and not (name == "content-encoding" and found[name] == "aws-chunked")
-    ]
+def carried_headers(found: ObjectStat) -> dict[str, str]:
+    """What a copy of the object needs to be told besides its user metadata and type."""
+    carried = dict(found.headers or {})
+    if found.storage_class:
+        carried["x-amz-storage-class"] = found.storage_class
+    return carried
 
 
 async def copy_by_parts(
@@ -53,7 +41,7 @@ async def copy_by_parts(
     *,
     metadata: Mapping[str, str],
     content_type: str | None,
-    headers: Sequence[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
     part_bytes: int = COPY_PART_BYTES,
 ) -> PutResult:
     """Copy an object of any size, four parts at a time, as long as it stays the same.

@@ -8,7 +8,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body
 from s3posixfs.core.types import PartResult, PutResult
 from s3posixfs.s3 import settle, xml
-from s3posixfs.s3.binding import LONG_TIMEOUT, Binding, Headers, metadata_headers, query_of
+from s3posixfs.s3.binding import LONG_TIMEOUT, Binding, Headers, object_headers, query_of
 from s3posixfs.s3.body import length_of
 from s3posixfs.s3.copying import copy_source
 
@@ -23,9 +23,9 @@ class MultipartOperations(Binding):
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        headers: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> str:
-        sent = [*metadata_headers(metadata, content_type), *headers]
+        sent = object_headers(metadata, content_type, headers)
         answer = await self.send("POST", bucket, key, "uploads=", sent)
         values = xml.parse_fields(answer.response.body, "InitiateMultipartUploadResult")
         upload_id = values.get("UploadId", "")

@@ -12,7 +12,7 @@ from s3posixfs.s3.answers import stat_of
 from s3posixfs.s3.binding import (
     LONG_TIMEOUT,
     Headers,
-    metadata_headers,
+    object_headers,
     query_of,
     require,
     require_key,
@@ -153,14 +153,15 @@ class S3ObjectStore(MultipartOperations):
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> PutResult:
-        headers = metadata_headers(metadata, content_type)
+        sent = object_headers(metadata, content_type, headers)
         conditional = if_match is not None or if_none_match
         if conditional:
             traits = self.client.traits
-            headers += await self.conditions(
+            sent += await self.conditions(
                 bucket,
                 key,
                 if_match=if_match,
@@ -169,12 +170,12 @@ class S3ObjectStore(MultipartOperations):
                 honours_if_none_match=traits.honours_if_none_match,
             )
         try:
-            answer = await self.send("PUT", bucket, key, headers=headers, body=body)
+            answer = await self.send("PUT", bucket, key, headers=sent, body=body)
         except S3Error as error:
-            if error.code == "NotImplemented" and ("if-none-match", "*") in headers:
+            if error.code == "NotImplemented" and ("if-none-match", "*") in sent:
                 # Sent in hope to a store not probed, which the HEAD before has stood in for.
-                headers.remove(("if-none-match", "*"))
-                answer = await self.send("PUT", bucket, key, headers=headers, body=body)
+                sent.remove(("if-none-match", "*"))
+                answer = await self.send("PUT", bucket, key, headers=sent, body=body)
                 return _put_result(answer.response)
             if not (conditional and settle.may_be_own(error)):
                 raise
@@ -224,30 +225,33 @@ class S3ObjectStore(MultipartOperations):
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         source_if_match: str | None = None,
     ) -> PutResult:
-        headers = [("x-amz-copy-source", copy_source(source_bucket, source_key))]
+        sent = [("x-amz-copy-source", copy_source(source_bucket, source_key))]
         replace = metadata is not None or content_type is not None
+        asks = replace and (metadata is None or headers is None)
         if source_if_match is not None:
-            headers += await self.source_condition(
-                source_bucket, source_key, source_if_match, checked=replace
+            sent += await self.source_condition(
+                source_bucket, source_key, source_if_match, checked=asks
             )
-        if replace:
+        if asks:
             # REPLACE drops what is not sent again, Content-Encoding included.
-            stat, found = await self.head_headers(source_bucket, source_key)
+            stat = await self.head(source_bucket, source_key)
             require(stat, source_if_match, source_bucket)
-            if metadata is None:
-                metadata = stat.metadata
-            headers.append(("x-amz-metadata-directive", "REPLACE"))
-            headers += metadata_headers(metadata, content_type or stat.content_type)
-            headers += carried_headers(found)
+            metadata = stat.metadata if metadata is None else metadata
+            content_type = content_type or stat.content_type
+            headers = {**carried_headers(stat), **(headers or {})}
+        if replace:
+            sent.append(("x-amz-metadata-directive", "REPLACE"))
+            sent += object_headers(metadata, content_type, headers)
         try:
-            answer = await self.send("PUT", bucket, key, headers=headers, timeout=LONG_TIMEOUT)
+            answer = await self.send("PUT", bucket, key, headers=sent, timeout=LONG_TIMEOUT)
         except S3Error as error:
             # Said of a source over 5 GiB, by AWS and by others.
             if error.code not in ("InvalidRequest", "EntityTooLarge"):
                 raise
-            stat, found = await self.head_headers(source_bucket, source_key)
+            stat = await self.head(source_bucket, source_key)
             if stat.size <= MAX_COPY_BYTES:
                 raise
             require(stat, source_if_match, source_bucket)
@@ -260,7 +264,7 @@ class S3ObjectStore(MultipartOperations):
                 key,
                 metadata=own,
                 content_type=content_type or stat.content_type,
-                headers=carried_headers(found),
+                headers=headers if replace else carried_headers(stat),
             )
         values = xml.parse_fields(answer.response.body, "CopyObjectResult")
         return PutResult(

@@ -254,6 +254,40 @@ async def test_rename_whose_answer_was_lost_succeeds(world: World) -> None:
         await world.store.rename("b", "nothing", "new2")
 
 
+async def test_headers_that_are_known_are_sent_and_not_asked_for(world: World) -> None:
+    await world.probe()
+    known = {"cache-control": "max-age=1", "content-encoding": "gzip"}
+    put = await world.store.put("b", "k", b"x", metadata={"uid": "1"}, headers=known)
+    assert (await world.store.head("b", "k")).headers == known
+    before = len(world.server.seen)
+    await world.store.copy(
+        "b",
+        "k",
+        "b",
+        "k",
+        metadata={"uid": "7"},
+        content_type="text/css",
+        headers=known,
+        source_if_match=put.etag,
+    )
+    assert [seen.method for seen in world.server.seen[before:]] == ["PUT"]
+    found = await world.store.head("b", "k")
+    assert (found.metadata, found.headers) == ({"uid": "7"}, known)
+
+
+async def test_known_headers_do_not_spare_a_condition_that_the_store_ignores(
+    world: World,
+) -> None:
+    world.became(RGW)
+    await world.probe()
+    await world.store.put("b", "k", b"x")
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        await world.store.copy(
+            "b", "k", "b", "k", metadata={"uid": "7"}, headers={}, source_if_match="0" * 32
+        )
+    assert not (await world.store.head("b", "k")).metadata
+
+
 async def test_copy_with_new_metadata_keeps_the_rest(world: World) -> None:
     await world.store.request(
         "PUT",
