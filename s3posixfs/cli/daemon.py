@@ -156,7 +156,9 @@ class Mount:
                 nursery=nursery,
             )
             await signers.load()
-            await client.probe(store, request.bucket, prefix=request.prefix)
+            await client.probe(
+                store, request.bucket, prefix=request.prefix, may_write=not options.flag("ro")
+            )
             memory = options.whole("memory_limit")
             readers = Readers(
                 cache=BlockCache(memory), budget=MemoryBudget(memory), nursery=nursery

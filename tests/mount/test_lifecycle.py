@@ -145,10 +145,22 @@ def test_read_only(
     store: StoreProcess, people: dict[str, User], open_folder: Path, alice: S3Client
 ) -> None:
     alice.put_object(Bucket=BUCKET, Key="ro", Body=b"as it is")
+    requests = store.state / "audit.log"
+    time.sleep(0.2)  # the log is written a moment after the answer
+    before = requests.stat().st_size
     with MountProcess(store, open_folder, options={"ro": "on"}) as mount:
         assert (mount.mountpoint / BUCKET / "ro").read_bytes() == b"as it is"
         with pytest.raises(OSError, match="Read-only"):
             (mount.mountpoint / BUCKET / "ro").write_bytes(b"")
+    # Also what the store can do is found out without writing.
+    time.sleep(0.2)
+    made = requests.read_bytes()[before:].decode().splitlines()
+    operations = {json.loads(line)["operation"] for line in made}
+    assert "GetObject" in operations
+    assert operations <= {
+        *("ListBuckets", "ListObjectsV2", "HeadBucket", "HeadObject", "GetObject"),
+        "ListIdentities",
+    }
 
 
 def test_a_store_that_comes_back_is_found_again(
