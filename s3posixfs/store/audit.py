@@ -60,6 +60,7 @@ class AuditLog:
             "action": audit.action,
             "bucket": request.bucket,
             "key": request.key,
+            **({"resource": audit.resource} if audit.resource else {}),
             "decision": audit.decision,
             "policy": audit.policy,
             "sid": audit.sid,

@@ -7,6 +7,7 @@ errors") and https://docs.aws.amazon.com/STS/latest/APIReference/.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Literal
 
 from s3posixfs.core.errors import OperatorError, S3Error
@@ -24,6 +25,8 @@ from s3posixfs.store.service import Service
 MAX_FORM_BYTES = 64 * 1024
 # IAM has no regions: its clients sign for this one.
 _IAM_REGION = "us-east-1"
+
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 # STS and IAM have other codes than S3 for the same refusals.
 _INVALID_TOKEN = (
@@ -93,10 +96,12 @@ async def respond(service: Service, request: Request) -> Response:
 def error_response(error: S3Error, request: Request) -> Response:
     """An error in the wrapper of the service that was called."""
     code, message, status = _CODES.get(error.code, (error.code, error.message, status_of(error)))
+    # A message may repeat what a client sent, and that may be what XML can't hold.
+    text = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", message or error.message)
     fields = (
         xml.leaf("Type", "Sender" if status < 500 else "Receiver")
         + xml.leaf("Code", code)
-        + xml.leaf("Message", message or error.message)
+        + xml.leaf("Message", text)
     )
     parts = [f"<Error>{fields}</Error>", xml.leaf("RequestId", request.id)]
     namespace = IAM_NAMESPACE if _service_of(request) == "iam" else sts.NAMESPACE

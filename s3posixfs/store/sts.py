@@ -155,7 +155,7 @@ def _target(service: Service, request: Request, arn: str) -> str:
     if name is None or name == caller.user.name:
         request.audit.decision = "allow"
         return caller.user.name
-    resource = f"arn:aws:iam:::user/{name}"
+    request.audit.resource = resource = f"arn:aws:iam:::user/{name}"
     service.authoriser.require(request, "sts:AssumeRole", resource)
     user = service.state.find_user(name)
     # The role admin is above all policies, so no policy can lend it.

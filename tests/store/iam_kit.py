@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,19 @@ def iam_of(
         yield client
     finally:
         client.close()
+
+
+def audited(store: StoreProcess, operation: str, **fields: str) -> dict[str, Any]:
+    """The last audit line of an operation with these fields; waits until it is written."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        lines = (store.state / "audit.log").read_text().splitlines()
+        for line in reversed(lines):
+            entry: dict[str, Any] = json.loads(line)
+            if entry["operation"] == operation and fields.items() <= entry.items():
+                return entry
+        time.sleep(0.02)
+    raise AssertionError(f"the audit log has no line of {operation} with {fields}")
 
 
 def as_user(name: str, made: dict[str, Any]) -> User:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.store.conftest import Refusal
-from tests.store.iam_kit import ACCOUNT, allow, as_user, client_of, deny, iam_of, policy
+from tests.store.iam_kit import ACCOUNT, allow, as_user, audited, client_of, deny, iam_of, policy
 from tests.store_process import StoreProcess, User
 
 DENIED = ("AccessDenied", 403)
@@ -218,11 +218,6 @@ def test_a_policy_names_users_and_conditions(
 
 def test_refusals_are_in_the_audit_log(iam: Any, running: StoreProcess, refusal: Refusal) -> None:
     assert refusal(iam.create_access_key, UserName="admin") == DENIED
-    entries = [json.loads(line) for line in (running.state / "audit.log").read_text().splitlines()]
-    found = [
-        entry
-        for entry in entries
-        if entry["operation"] == "iam:CreateAccessKey" and entry["user"] == "delegate"
-    ]
-    assert found
-    assert (found[-1]["action"], found[-1]["decision"]) == ("iam:CreateAccessKey", "deny")
+    admin = "arn:aws:iam:::user/admin"
+    line = audited(running, "iam:CreateAccessKey", user="delegate", resource=admin)
+    assert (line["action"], line["decision"]) == ("iam:CreateAccessKey", "deny")

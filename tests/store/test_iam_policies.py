@@ -50,6 +50,8 @@ def test_a_policy_is_kept(iam: Any, reads: str, running: StoreProcess) -> None:
     version = iam.get_policy_version(PolicyArn=reads, VersionId="v1")["PolicyVersion"]
     assert version["Document"] == json.loads(READ)
     assert version["IsDefaultVersion"] is True
+    versions = iam.list_policy_versions(PolicyArn=reads)["Versions"]
+    assert [entry["VersionId"] for entry in versions] == ["v1"]
     assert json.loads(running.command("policy", "show", "reads").stdout) == json.loads(READ)
 
 
@@ -83,6 +85,9 @@ def test_an_attached_policy_counts_at_once(
     iam.attach_user_policy(UserName=dave, PolicyArn=reads)
     running_key.get_object(Bucket="photos", Key="a")
     assert iam.get_policy(PolicyArn=reads)["Policy"]["AttachmentCount"] == 1
+    entities = iam.list_entities_for_policy(PolicyArn=reads)
+    assert [user["UserName"] for user in entities["PolicyUsers"]] == [dave]
+    assert iam.list_entities_for_policy(PolicyArn=reads, EntityFilter="Role")["PolicyUsers"] == []
     assert refusal(iam.delete_policy, PolicyArn=reads) == ("DeleteConflict", 409)
     iam.detach_user_policy(UserName=dave, PolicyArn=reads)
     assert refusal(running_key.get_object, Bucket="photos", Key="a") == ("AccessDenied", 403)

@@ -17,7 +17,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from tests.store.conftest import Refusal
-from tests.store.iam_kit import ACCOUNT, allow, as_user, iam_of, policy
+from tests.store.iam_kit import ACCOUNT, allow, as_user, audited, iam_of, policy
 from tests.store_process import StoreProcess, User
 
 AWS = str(Path(sys.executable).with_name("aws"))
@@ -134,7 +134,14 @@ def test_posix_ids_are_tags(iam: Any, carol: str, running: StoreProcess) -> None
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("team", "x"), ("posix-uid", "-1"), ("posix-uid", "4294967295"), ("posix-gid", "wheel")],
+    [
+        ("team", "x"),
+        ("posix-uid", "-1"),
+        ("posix-uid", "4294967295"),
+        ("posix-uid", "0" * 5_000),
+        ("posix-gid", "wheel"),
+        ("posix-gid", "\N{ARABIC-INDIC DIGIT ONE}"),
+    ],
 )
 def test_tags_that_mean_nothing_are_refused(
     iam: Any, carol: str, refusal: Refusal, key: str, value: str
@@ -173,6 +180,8 @@ def test_refusals(iam: Any, running: StoreProcess, refusal: Refusal) -> None:
     assert refusal(iam.delete_access_key, **key) == ("NoSuchEntity", 404)
     assert refusal(iam.list_roles) == ("InvalidAction", 400)
     assert refusal(iam.list_users, Marker="zz") == ("ValidationError", 400)
+    for size in (0, 1_001, 10**30):
+        assert refusal(iam.list_users, MaxItems=size) == ("ValidationError", 400)
 
 
 def test_the_codes_of_authentication(running: StoreProcess, refusal: Refusal) -> None:
@@ -267,5 +276,8 @@ def test_the_secret_is_nowhere_but_in_the_answer(
 ) -> None:
     secret = iam.create_access_key(UserName=carol)["AccessKey"]["SecretAccessKey"]
     iam.list_access_keys(UserName=carol)
+    assert iam.list_groups_for_user(UserName=carol)["Groups"] == []
+    line = audited(running, "iam:CreateAccessKey", resource="arn:aws:iam:::user/carol")
+    assert line["user"] == "admin"
     assert secret not in (running.state / "audit.log").read_text()
     assert secret not in running.log.read_text()

@@ -22,18 +22,20 @@ _STATUS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Action:
+class Action:
+    """What answers a call, and the parameters it takes; of a list the part before the dot."""
+
     handler: Callable[[Call], Response]
     parameters: frozenset[str]
 
 
-def _action(handler: Callable[[Call], Response], *parameters: str) -> _Action:
-    return _Action(handler, frozenset(parameters))
+def _action(handler: Callable[[Call], Response], *parameters: str) -> Action:
+    return Action(handler, frozenset(parameters))
 
 
 _PAGE = ("Marker", "MaxItems")
 
-_ACTIONS: Mapping[str, _Action] = {
+ACTIONS: Mapping[str, Action] = {
     "CreateUser": _action(users.create_user, "UserName", "Path", "Tags"),
     "GetUser": _action(users.get_user, "UserName"),
     "ListUsers": _action(users.list_users, "PathPrefix", *_PAGE),
@@ -41,6 +43,7 @@ _ACTIONS: Mapping[str, _Action] = {
     "TagUser": _action(users.tag_user, "UserName", "Tags"),
     "UntagUser": _action(users.untag_user, "UserName", "TagKeys"),
     "ListUserTags": _action(users.list_user_tags, "UserName", *_PAGE),
+    "ListGroupsForUser": _action(users.list_groups_for_user, "UserName", *_PAGE),
     "CreateAccessKey": _action(keys.create_access_key, "UserName"),
     "UpdateAccessKey": _action(keys.update_access_key, "UserName", "AccessKeyId", "Status"),
     "DeleteAccessKey": _action(keys.delete_access_key, "UserName", "AccessKeyId"),
@@ -50,6 +53,10 @@ _ACTIONS: Mapping[str, _Action] = {
     ),
     "GetPolicy": _action(policies.get_policy, "PolicyArn"),
     "GetPolicyVersion": _action(policies.get_policy_version, "PolicyArn", "VersionId"),
+    "ListPolicyVersions": _action(policies.list_policy_versions, "PolicyArn", *_PAGE),
+    "ListEntitiesForPolicy": _action(
+        policies.list_entities_for_policy, "PolicyArn", "EntityFilter", *_PAGE
+    ),
     "ListPolicies": _action(
         policies.list_policies,
         *("Scope", "OnlyAttached", "PathPrefix", "PolicyUsageFilter", *_PAGE),
@@ -75,7 +82,7 @@ def handle(service: Service, request: Request) -> Response:
     name = form.pop("Action", "")
     version = form.pop("Version", VERSION)
     request.audit.operation = f"iam:{name[:64]}"
-    action = _ACTIONS.get(name)
+    action = ACTIONS.get(name)
     if action is None or version != VERSION:
         raise S3Error(
             "InvalidAction",

@@ -24,6 +24,7 @@ VERSION = "2010-05-08"
 ACCOUNT = "000000000000"
 _NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _MEMBER = re.compile(r"\.member\.([1-9]\d{0,3})(?:\.(\w+))?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _PAGE = 100
 _MOST_PER_PAGE = 1_000
 
@@ -113,7 +114,7 @@ class Call:
         text = self.form.get("MaxItems")
         if text is None:
             return _PAGE
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= _MOST_PER_PAGE):
+        if not (_NUMBER.fullmatch(text) and 1 <= int(text) <= _MOST_PER_PAGE):
             raise invalid(
                 "1 validation error detected: Value at 'maxItems' failed to satisfy constraint: "
                 f"Member must have value between 1 and {_MOST_PER_PAGE}"
@@ -124,6 +125,7 @@ class Call:
 
     def permit(self, resource: str, extra: Mapping[str, str | Sequence[str]] | None = None) -> None:
         """AccessDenied unless the caller's policies allow this action on ``resource``."""
+        self.request.audit.resource = resource
         self.service.authoriser.require(self.request, f"iam:{self.action}", resource, extra=extra)
 
     def permitted_user(self, name: str, **extra: str | Sequence[str]) -> UserRecord:

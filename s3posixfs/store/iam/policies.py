@@ -70,13 +70,24 @@ def get_policy_version(call: Call) -> Response:
         raise no_such_entity(
             f"Policy {arn_of(record.name)} version {version} does not exist or is not attachable."
         )
-    fields = (
-        xml.leaf("Document", encoded(record.document))
-        + xml.leaf("VersionId", _VERSION)
-        + xml.leaf("IsDefaultVersion", True)
-        + xml.leaf("CreateDate", date(record.created))
-    )
+    fields = xml.leaf("Document", encoded(record.document)) + _version(record)
     return call.answer(f"<PolicyVersion>{fields}</PolicyVersion>")
+
+
+def list_policy_versions(call: Call) -> Response:
+    """ListPolicyVersions."""
+    record = _permitted(call)
+    shown, end = call.page([_version(record)], lambda version: _VERSION)
+    return call.answer(members_xml("Versions", shown) + end)
+
+
+def list_entities_for_policy(call: Call) -> Response:
+    """ListEntitiesForPolicy: the users that have it; there are no groups and roles."""
+    record = _permitted(call)
+    users = record.users if call.form.get("EntityFilter", "User") == "User" else ()
+    shown, end = call.page(sorted(users), str)
+    listed = [xml.leaf("UserName", name) + xml.leaf("UserId", name) for name in shown]
+    return call.answer("<PolicyGroups/><PolicyRoles/>" + members_xml("PolicyUsers", listed) + end)
 
 
 def list_policies(call: Call) -> Response:
@@ -171,6 +182,14 @@ def _permitted(call: Call) -> PolicyRecord:
 def _all(state: State) -> list[PolicyRecord]:
     admins = tuple(user.name for user in state.users() if user.is_admin)
     return [PolicyRecord(ADMINISTRATOR_ACCESS, ADMINISTRATOR, True, admins), *state.policies()]
+
+
+def _version(record: PolicyRecord) -> str:
+    return (
+        xml.leaf("VersionId", _VERSION)
+        + xml.leaf("IsDefaultVersion", True)
+        + xml.leaf("CreateDate", date(record.created))
+    )
 
 
 def _describe(record: PolicyRecord) -> str:

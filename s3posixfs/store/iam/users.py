@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from s3posixfs.core.errors import S3Error
@@ -21,6 +22,7 @@ from s3posixfs.store.state import UserRecord
 from s3posixfs.store.state_records import MAX_POSIX_ID
 
 _IDS = ("posix-uid", "posix-gid")
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def create_user(call: Call) -> Response:
@@ -87,6 +89,12 @@ def list_user_tags(call: Call) -> Response:
     return call.answer(end + _tag_list(dict(shown)))
 
 
+def list_groups_for_user(call: Call) -> Response:
+    """ListGroupsForUser: this store has no groups."""
+    call.permitted_user(call.text("UserName"))
+    return call.answer("<Groups/>" + xml.leaf("IsTruncated", False))
+
+
 def _describe(user: UserRecord) -> str:
     return (
         xml.leaf("Path", "/")
@@ -136,7 +144,7 @@ def _tags(call: Call) -> dict[str, str]:
             )
         if key in tags:
             raise S3Error("InvalidInput", f"The tag {key} is given twice", status=400)
-        if not (value.isascii() and value.isdigit() and int(value[:11]) <= MAX_POSIX_ID):
+        if not (_NUMBER.fullmatch(value) and int(value) <= MAX_POSIX_ID):
             raise S3Error("InvalidInput", f"{key} is a number from 0 to {MAX_POSIX_ID}", status=400)
         tags[key] = value
     return tags
