@@ -57,7 +57,7 @@ class Files:
                 if handle.readable:
                     await state.access.require_read(handle.signer, bucket, key)
             else:
-                store = state.daemon_store
+                store = None
                 if handle.readable:
                     store = state.access.reading(handle.signer).store
                 await self._resolver.fetch(inode, store)

@@ -168,9 +168,16 @@ class Resolver:
         return self.file_entry(bucket, found) if found is not None else None
 
     async def head(
-        self, store: ObjectStore, bucket: str, key: str, known: Inode | None
+        self,
+        store: ObjectStore,
+        bucket: str,
+        key: str,
+        known: Inode | None,
+        *,
+        to_read: bool = False,
     ) -> ObjectStat:
-        """HEAD as ``store``'s identity, with the owner; NoSuchKey, AccessDenied.
+        """HEAD as ``store``'s identity, with the owner; NoSuchKey, AccessDenied. ``to_read``
+        says that this identity is to read the object, so that no other may ask in its place.
 
         Plain S3 names no owner in a HEAD: then it is the one known of the same version, else a
         listing of that one key gives it.
@@ -178,6 +185,8 @@ class Resolver:
         owner_comes = self._head_names_owner or not store.capabilities.listing_owner
 
         async def heading() -> ObjectStat:
+            if to_read:
+                return await store.head(bucket, key)
             return await self._head(store, bucket, key)
 
         if owner_comes or known is not None:
@@ -282,7 +291,7 @@ class Resolver:
         await self.fetch(inode)
 
     async def fetch(self, inode: Inode, store: ObjectStore | None = None) -> None:
-        """Ask S3 for the inode's entry, for a file by a HEAD as ``store``'s identity."""
+        """Ask S3 for the inode's entry; a file that is to be read, as ``store``'s identity."""
         state = self._state
         serial = inode.serial
         bucket, key = state.table.key(inode)
@@ -291,7 +300,9 @@ class Resolver:
             entry = await self._directory(inode, bucket, key)
         else:
             try:
-                found = await self.head(store or state.daemon_store, bucket, key, inode)
+                asking = store or state.daemon_store
+                to_read = store is not None
+                found = await self.head(asking, bucket, key, inode, to_read=to_read)
             except S3Error as error:
                 if not absent(error):
                     raise
