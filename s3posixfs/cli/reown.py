@@ -98,6 +98,9 @@ def reown_objects(state: State, name: str, root: Path) -> Reowned:
                 for record in _bucket(backend, bucket, name, owner, left, done):
                     progress.advance(task, 1 if record else 0)
             if done.total == before:
+                # Each object's own fsync would take most of the time; a crash before this one
+                # leaves the old ids noted in the state, and the next call begins anew.
+                os.sync()
                 state.finish_reown(name)
                 done.complete = True
                 break

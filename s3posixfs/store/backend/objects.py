@@ -110,7 +110,10 @@ class Objects:
             os.close(bucket_fd)
 
     def reown(self, bucket: str, path: KeyPath, user: str, owner: PosixOwner) -> bool:
-        """Give a user's object to ``owner``; whether there was anything to change."""
+        """Give a user's object to ``owner``; whether there was anything to change.
+
+        Durable only when the filesystem is synced: until then the caller has to know the user.
+        """
         bucket_fd = self._lookup.open_bucket(bucket)
         try:
             with self._locks.hold(bucket, path.raw):
@@ -121,7 +124,7 @@ class Objects:
                     if not _to_reown(found, user, owner):
                         return False
                     facts = replace(found.record.facts(), owner_id=user, owner=owner)
-                    self._rewrite_facts(path, found, facts, touch=False)
+                    self._rewrite_facts(path, found, facts, touch=False, durable=False)
                 finally:
                     found.close()
         finally:
@@ -254,7 +257,12 @@ class Objects:
                     present.close()
 
     def _rewrite_facts(
-        self, path: KeyPath, found: Found, facts: ObjectFacts, touch: bool
+        self,
+        path: KeyPath,
+        found: Found,
+        facts: ObjectFacts,
+        touch: bool,
+        durable: bool = True,
     ) -> ObjectRecord:
         fd = found.fd
         sidecar = self._lookup.facts.outgrown(fd)
@@ -274,7 +282,8 @@ class Objects:
         except BaseException:
             self._placing.own(fd, PosixOwner(found.stat.st_uid, found.stat.st_gid))
             raise
-        os.fsync(fd)
+        if durable or sidecar is not None:  # the old facts go only once the new ones stay
+            os.fsync(fd)
         self._lookup.facts.forget(sidecar)
         as_record = marker_record if found.place is None else object_record
         return as_record(path.key, stat, stored, self._lookup.user_of_uid)

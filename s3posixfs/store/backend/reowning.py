@@ -1,7 +1,7 @@
 """Giving all that a user has in a bucket to another POSIX owner, while the store runs.
 
 Each object is changed under its key's lock, and only if it is the user's at that moment. Its
-bytes, ETag and time stay.
+bytes, ETag and time stay. What was changed is durable once the filesystem is synced.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class Reowning:
                     if has not in left or has == owner or self._lookup.is_marker(fd):
                         return False
                     os.fchown(fd, owner.uid, owner.gid)
-                    os.fsync(fd)
                 finally:
                     os.close(fd)
         finally:
