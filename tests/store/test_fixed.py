@@ -29,6 +29,21 @@ def test_acls(client: Any, refusal: Refusal) -> None:
     assert refusal(client.put_object, **there, Body=b"y", ACL="public-read") == NO_ACLS
     grant = refusal(client.put_object, **there, Body=b"y", GrantRead="id=somebody")
     assert grant == NO_ACLS
+    # What is so already can be said again, as tools do that copy an object with its ACL.
+    grants = {name: client.get_object_acl(**there)[name] for name in ("Owner", "Grants")}
+    client.put_object_acl(**there, AccessControlPolicy=grants)
+    client.put_bucket_acl(**BUCKET, AccessControlPolicy=grants)
+    client.put_object_acl(**there, ACL="bucket-owner-full-control")
+    (own,) = grants["Grants"]
+    bob = {"Grantee": {**own["Grantee"], "ID": "bob"}, "Permission": "READ"}
+    everybody = {
+        "Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"},
+        "Permission": "FULL_CONTROL",
+    }
+    for other in ([own, bob], [{**own, "Permission": "READ"}], [everybody], [own, everybody], []):
+        wider = {**grants, "Grants": other}
+        assert refusal(client.put_object_acl, **there, AccessControlPolicy=wider) == NO_ACLS
+        assert refusal(client.put_bucket_acl, **BUCKET, AccessControlPolicy=wider) == NO_ACLS
     absent = {**BUCKET, "Key": "absent"}
     assert refusal(client.put_object_acl, **absent, ACL="private") == ("NoSuchKey", 404)
     assert client.get_object(**there)["Body"].read() == b"x"

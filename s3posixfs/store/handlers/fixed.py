@@ -7,6 +7,8 @@ Source: the S3 user guide, "Controlling ownership of objects and disabling ACLs 
 
 from __future__ import annotations
 
+from lxml import etree
+
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store import xml
 from s3posixfs.store.errors import not_implemented
@@ -25,13 +27,48 @@ def no_acls() -> S3Error:
 
 
 def put_bucket_acl(service: Service, request: Request) -> Response:
-    service.backend.bucket(request.bucket)
-    raise no_acls()
+    _check_acl(request, service.backend.bucket(request.bucket).owner_id)
+    return Response(200)
 
 
 def put_object_acl(service: Service, request: Request) -> Response:
-    open_existing(service, request).close()
-    raise no_acls()
+    opened = open_existing(service, request)
+    opened.close()
+    _check_acl(request, opened.record.owner_id)
+    return Response(200)
+
+
+def _check_acl(request: Request, owner: str) -> None:
+    """Raise unless the request says what is so already: the owner may do everything.
+
+    That much a bucket of enforced ownership accepts, so that tools can carry over what they read.
+    """
+    canned = request.headers.get("x-amz-acl")
+    if canned not in (None, "private", "bucket-owner-full-control"):
+        raise no_acls()
+    if any(name.startswith("x-amz-grant-") for name in request.headers):
+        raise no_acls()
+    if not request.content.strip():
+        if canned is None:
+            raise S3Error(
+                "MissingSecurityHeader",
+                "Your request was missing a required header",
+                status=400,
+            )
+        return
+    grants = [
+        grant
+        for child in xml.parse(request.content, "AccessControlPolicy")
+        if xml.local_name(child) == "AccessControlList"
+        for grant in child
+    ]
+    if not grants or any(not _is_full_control(grant, owner) for grant in grants):
+        raise no_acls()
+
+
+def _is_full_control(grant: etree._Element, owner: str) -> bool:
+    texts = {xml.local_name(part): part.text or "" for part in grant.iter()}
+    return texts.get("ID") == owner and texts.get("Permission") == "FULL_CONTROL"
 
 
 def get_ownership(service: Service, request: Request) -> Response:
