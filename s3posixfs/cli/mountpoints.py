@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -83,8 +84,8 @@ def is_dead(path: Path) -> bool:
     """Whether a FUSE mount has lost its daemon ("Transport endpoint is not connected")."""
     try:
         os.statvfs(path)
-    except OSError:
-        return True
+    except OSError as error:  # EACCES is another user's, alive
+        return error.errno == errno.ENOTCONN
     return False
 
 

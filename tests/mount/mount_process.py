@@ -62,13 +62,14 @@ class DaemonProcess:
     def start(self, *, seconds: float = 30.0) -> None:
         """Mount, and wait until the mount is there."""
         assert self._process is None, "mounted already"
-        self.mountpoint.mkdir(parents=True, exist_ok=True)
+        if not is_mounted(self.mountpoint):  # a dead mount cannot even be looked at
+            self.mountpoint.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + seconds
-        while not is_mounted(self.mountpoint):
+        while not answers(self.mountpoint):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.free()
                 raise AssertionError(f"not mounted:\n{self.log_tail()}")
@@ -84,6 +85,13 @@ class DaemonProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self.wait(seconds=seconds)
+
+    def kill(self) -> None:
+        """SIGKILL the daemon; what it leaves at the mountpoint stays there."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait(30)
 
     def wait(self, *, seconds: float = 60.0) -> int:
         """The daemon's exit status, once it has ended."""
@@ -194,6 +202,15 @@ def is_mounted(path: Path) -> bool:
     wanted = str(path).replace(" ", "\\040")
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return any(line.split()[4] == wanted for line in lines)
+
+
+def answers(path: Path) -> bool:
+    """Whether something is mounted there and its daemon lives."""
+    try:
+        os.statvfs(path)
+    except OSError:
+        return False
+    return is_mounted(path)
 
 
 def _quietly(*command: str, seconds: float) -> None:
