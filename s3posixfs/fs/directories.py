@@ -11,7 +11,7 @@ from s3posixfs.fs.handles import DirectoryHandle, Handles
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Listing, Row
 from s3posixfs.fs.mount_state import MountState
-from s3posixfs.fs.names import key_segment
+from s3posixfs.fs.paging import load_page
 from s3posixfs.fs.resolver import Resolver
 
 Emit = Callable[[bytes, FileAttributes, int], bool]
@@ -83,18 +83,7 @@ class Directories:
                     return
             if listing.complete:
                 return
-            await self._load(inode, listing)
-
-    async def _load(self, inode: Inode, listing: Listing) -> None:
-        state = self._state
-        bucket, prefix = state.table.place(inode)
-        await listing.load_more(state.daemon_store, bucket, prefix, state.now())
-        if listing.complete:
-            for name, child in inode.children.items():
-                if child.is_local and listing.get(name) is None and key_segment(name):
-                    row = None if child.is_directory else child.entry.stat
-                    listing.put(name, row, state.now())
-            state.listings.trim()
+            await load_page(self._state, inode, listing)
 
     def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
         child = self._inode(inode, row)

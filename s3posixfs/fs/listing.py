@@ -14,6 +14,12 @@ from s3posixfs.fs.names import shown_name
 
 PAGE_KEYS = 1000
 
+# Of a scan: the rows that are asked for together, and those that may be left out in between.
+SMALLEST, LARGEST = 4, 64
+GROWTH = 4
+GAP = 8
+NOWHERE = -1000
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -22,6 +28,27 @@ class Row:
     name: bytes
     stat: ObjectStat | None
     fetched_at: float
+
+
+class Scan:
+    """How far a program that asks for one row after the other was seen to go. No I/O."""
+
+    __slots__ = ("_end", "_last", "_rows")
+
+    def __init__(self) -> None:
+        self._last = self._end = NOWHERE
+        self._rows = 0
+
+    def rows_after(self, position: int) -> int:
+        """How many rows after this one will be asked for, as far as that shows: more each time,
+        none for the first one or one out of order."""
+        # Within what was asked for before, too: it may have grown old since.
+        if self._last < position <= self._end + GAP:
+            self._rows = min(max(SMALLEST, self._rows * GROWTH), LARGEST)
+        else:
+            self._rows = 0
+        self._last, self._end = position, position + self._rows
+        return self._rows
 
 
 class Listing:
@@ -33,7 +60,17 @@ class Listing:
     its first page.
     """
 
-    __slots__ = ("_changed", "_token", "complete", "index", "lock", "marker", "rows", "started_at")
+    __slots__ = (
+        "_changed",
+        "_token",
+        "complete",
+        "index",
+        "lock",
+        "marker",
+        "rows",
+        "scan",
+        "started_at",
+    )
 
     def __init__(self, started_at: float) -> None:
         self.rows: list[Row] = []
@@ -42,6 +79,7 @@ class Listing:
         self.started_at = started_at
         self.marker: ObjectStat | None = None
         self.lock = trio.Lock()
+        self.scan = Scan()
         self._token: str | None = None
         self._changed: set[bytes] = set()
 

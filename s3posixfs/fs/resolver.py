@@ -13,6 +13,7 @@ from s3posixfs.fs.attributes import Attributes, Entry, FileAttributes, NoEntry
 from s3posixfs.fs.concurrently import both
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Row
+from s3posixfs.fs.lookahead import LookAhead
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
 from s3posixfs.fs.permissions import refusal
@@ -32,6 +33,7 @@ class Resolver:
         self._state = state
         self._buckets: tuple[float, dict[bytes, float]] = (float("-inf"), {})
         self._head_names_owner = True  # until a store is seen not to
+        self._ahead = LookAhead(state, self._fetch, self.is_fresh)
         self.bucket_attributes: dict[bytes, Attributes] = {}  # set through this mount
 
     # Names.
@@ -62,9 +64,8 @@ class Resolver:
                 if row is not None:
                     entry = self.row_entry(parent, row)
             if entry is None or not entry.exact:
-                bucket, prefix = state.table.place(parent)
                 row = listing.get(name) if listing is not None else None
-                entry = await self._fetch(bucket, prefix + segment, known, row)
+                entry = await self._ahead.fetch(parent, name, segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
             if entry is None:

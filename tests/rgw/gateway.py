@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +38,9 @@ IDS = {"admin": 0, "alice": 1001, "bob": 1002, "carol": 1003}
 class Gateway:
     """The gateway in ``folder``: its address, its users, and buckets made for tests."""
 
-    def __init__(self, folder: Path, exports: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, exports: Mapping[str, str], *, kept: bool) -> None:
         self.folder = folder
+        self.kept = kept  # it goes on after the tests
         self.endpoint = exports["RGW_ENDPOINT_URL"]
         self.region = exports["RGW_REGION"]
         self.roles = {name: exports[f"RGW_ROLE_{name.upper()}_ARN"] for name in ("full", "read")}
@@ -86,26 +88,31 @@ class Gateway:
 
     @contextmanager
     def bucket(self, name: str, people: Sequence[str]) -> Iterator[str]:
-        """A bucket of admin's that ``people`` may do everything in; emptied and removed."""
+        """A bucket of admin's that ``people`` may do everything in; removed where it matters."""
         client = self.s3("admin")
         client.create_bucket(Bucket=name)
         try:
             self.let_in(client, name, people)
             yield name
         finally:
-            # What the policy of the test kept admin from, it may remove now.
-            self.let_in(client, name, ["admin"])
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
-                for row in page.get("Contents", []):
-                    client.delete_object(Bucket=name, Key=row["Key"])
             uploads = client.list_multipart_uploads(Bucket=name).get("Uploads", [])
-            for upload in uploads:
-                client.abort_multipart_upload(
-                    Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
-            client.delete_bucket(Bucket=name)
+            if self.kept:
+                self._remove(client, name)
             client.close()
         assert not uploads, f"uploads were left behind: {uploads}"
+
+    def _remove(self, client: S3Client, bucket: str) -> None:
+        # What the policy of a test kept admin from, it may remove now.
+        self.let_in(client, bucket, ["admin"])
+        with ThreadPoolExecutor(12) as pool:
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                for row in page.get("Contents", []):
+                    pool.submit(client.delete_object, Bucket=bucket, Key=row["Key"])
+        for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+            client.abort_multipart_upload(
+                Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+        client.delete_bucket(Bucket=bucket)
 
     @staticmethod
     def let_in(client: S3Client, bucket: str, people: Sequence[str]) -> None:
@@ -167,7 +174,7 @@ def running_gateway() -> Iterator[Gateway]:
     """
     reused = os.environ.get(REUSED)
     if reused:
-        yield Gateway(Path(reused), _bring_up(Path(reused)))
+        yield Gateway(Path(reused), _bring_up(Path(reused)), kept=True)
         return
     _remove_orphans()
     folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))
@@ -176,7 +183,7 @@ def running_gateway() -> Iterator[Gateway]:
         fcntl.flock(owner, fcntl.LOCK_EX)
         cluster = folder / "cluster"
         try:
-            yield Gateway(cluster, _bring_up(cluster, *_free_ports()))
+            yield Gateway(cluster, _bring_up(cluster, *_free_ports()), kept=False)
         finally:
             _remove(folder)
 

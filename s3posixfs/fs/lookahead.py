@@ -1,0 +1,109 @@
+"""Attributes of the next names, asked for together, where a program goes through a folder.
+
+A store whose listings carry no metadata is asked for each object by itself, and ``ls -l`` asks for
+one name after the other. So from the second name in the order of the listing on, the names that
+come next are asked for at the same time, at first four and then up to 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.fs.attributes import Entry
+from s3posixfs.fs.concurrently import both, for_each
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.listing import LARGEST, PAGE_KEYS, Row
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import key_segment
+from s3posixfs.fs.paging import load_page
+
+PATIENCE = 5.0  # seconds for names that nobody has asked for yet
+
+# bucket, key, the inode that is known there, its row in a fresh listing
+Fetch = Callable[[str, str, Inode | None, Row | None], Awaitable[Entry | None]]
+
+
+class LookAhead:
+    """``fetch`` asks S3 what is at a key; ``is_fresh`` says that an inode need not be asked for."""
+
+    def __init__(self, state: MountState, fetch: Fetch, is_fresh: Callable[[Inode], bool]) -> None:
+        self._state = state
+        self._fetch = fetch
+        self._is_fresh = is_fresh
+
+    async def fetch(
+        self, parent: Inode, name: bytes, segment: str, known: Inode | None, row: Row | None
+    ) -> Entry | None:
+        """What is at a name that no fresh listing shows exactly. Its errors are those of its own
+        request: the next names' are left to who asks for them."""
+        bucket, prefix = self._state.table.place(parent)
+
+        async def asked() -> Entry | None:
+            return await self._fetch(bucket, prefix + segment, known, row)
+
+        names = self._next_names(parent, name)
+        if not names:
+            return await asked()
+        if row is None:
+            row = await self._listed_again(parent, name)
+
+        async def ahead() -> None:
+            with trio.move_on_after(PATIENCE):
+                limit = self._state.config.parallel_requests
+                await for_each(names, lambda name: self._one(parent, name), limit=limit)
+
+        entry, _ = await both(asked, ahead)
+        return entry
+
+    def _next_names(self, parent: Inode, name: bytes) -> list[bytes]:
+        listing = parent.listing
+        if listing is None or not self._state.config.metadata_ttl:
+            return []
+        position = listing.index.get(name)
+        if position is None:
+            return []
+        end = position + 1 + listing.scan.rows_after(position)
+        return [
+            row.name
+            for number in range(position + 1, min(end, len(listing.rows)))
+            if (row := listing.live(number)) is not None and row.stat is not None
+        ]
+
+    async def _listed_again(self, parent: Inode, name: bytes) -> Row | None:
+        """The row of a name in a new listing, where a page of it costs less than asking for each
+        name whether keys are below it."""
+        state = self._state
+        former = parent.listing
+        if former is None or len(former.rows) > LARGEST * PAGE_KEYS:
+            return None
+        listing = state.listings.begin(parent, state.now())
+        listing.scan = former.scan
+        with trio.move_on_after(state.config.metadata_ttl):
+            while not listing.complete:
+                await load_page(state, parent, listing)
+        fresh = state.listings.fresh(parent, state.now())
+        return fresh.get(name) if fresh is not None else None
+
+    async def _one(self, parent: Inode, name: bytes) -> None:
+        state = self._state
+        known = parent.children.get(name)
+        segment = key_segment(name)
+        if known is None or known.is_local or self._is_fresh(known) or segment is None:
+            return
+        bucket, prefix = state.table.place(parent)
+        serials = parent.serial, known.serial
+        listing = state.listings.fresh(parent, state.now())
+        row = listing.get(name) if listing is not None else None
+        stat = row.stat if row is not None else None
+        if stat is not None and state.known.complete(bucket, stat).metadata is not None:
+            return
+        try:
+            entry = await self._fetch(bucket, prefix + segment, known, row)
+        except S3Error:
+            return
+        same = (parent.serial, known.serial) == serials and parent.children.get(name) is known
+        if entry is not None and same and not known.is_local:
+            state.table.attach(parent, name, entry)

@@ -1,0 +1,87 @@
+"""A program that asks for name after name on a store whose listings carry no metadata."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from s3posixfs.fs.attributes import NoEntry
+from s3posixfs.fs.listing import Scan
+from tests.filesystem_bed import ALICE, PLAIN, ROOT, filesystem_bed
+
+COUNT = 300
+
+
+def test_more_is_asked_for_each_time_while_it_goes_in_order() -> None:
+    scan = Scan()
+    assert [scan.rows_after(position) for position in (0, 1, 6, 23, 90)] == [0, 4, 16, 64, 64]
+    assert scan.rows_after(10) == 0  # back
+    assert scan.rows_after(200) == 0  # far ahead
+    assert scan.rows_after(205) == 4  # near enough
+
+
+async def test_every_object_is_asked_for_once_and_many_at_a_time(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for number in range(COUNT):
+            bed.put(f"f/{number:03}", owner="alice", metadata={"mode": str(0o100640)})
+        bed.put("f/150", b"149", owner="alice", metadata={"mode": str(0o120777)})
+        folder = (await bed.walk("f")).inode
+        names = sorted(await bed.list("f"))
+        before = bed.store.requests.copy()
+        seen_ahead = 0
+        for number, name in enumerate(names, 1):
+            found = (await bed.fs.lookup(folder, name.encode(), ALICE)).attributes
+            seen_ahead = max(seen_ahead, (bed.store.requests - before)["head"] - number)
+            kind = stat.S_IFLNK | 0o777 if name == "150" else stat.S_IFREG | 0o640
+            assert (found.mode, found.uid) == (kind, 1001), name
+        made = bed.store.requests - before
+        assert made["head"] == COUNT
+        assert made["list_objects"] == 0
+        assert seen_ahead >= 60
+
+
+async def test_an_old_listing_is_fetched_again_rather_than_each_name(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for number in range(COUNT):
+            bed.put(f"f/{number:03}", owner="alice")
+        folder = (await bed.walk("f")).inode
+        names = sorted(await bed.list("f"))
+        before = bed.store.requests.copy()
+        for number, name in enumerate(names):
+            if number % 100 == 50:
+                bed.pass_time()
+            await bed.fs.lookup(folder, name.encode(), ROOT)
+        made = bed.store.requests - before
+        assert made["head"] <= COUNT + 3 * 64
+        assert made["list_objects"] <= 3
+        # A file that is not in S3 yet stays in the folder's new listing.
+        await bed.write("f/new", b"here", ALICE)
+        assert set(await bed.list("f")) == {*names, "new"}
+
+
+async def test_what_is_gone_is_said_of_its_own_name_only(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for number in range(20):
+            bed.put(f"f/{number:02}", owner="alice")
+        folder = (await bed.walk("f")).inode
+        names = sorted(await bed.list("f"))
+        await bed.store.delete("shared", "f/03")
+        for name in names:
+            if name == "03":
+                with pytest.raises(NoEntry):
+                    await bed.fs.lookup(folder, name.encode(), ROOT)
+            else:
+                await bed.fs.lookup(folder, name.encode(), ROOT)
+
+
+async def test_a_single_question_stays_one(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for number in range(20):
+            bed.put(f"f/{number:02}", owner="alice")
+        folder = (await bed.walk("f")).inode
+        await bed.list("f")
+        before = bed.store.requests.copy()
+        await bed.fs.lookup(folder, b"07", ROOT)
+        assert (bed.store.requests - before)["head"] == 1
