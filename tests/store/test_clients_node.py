@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.store_process import REGION, StoreProcess
 
 PACKAGES = ("@aws-sdk/client-s3", "@aws-sdk/lib-storage", "@aws-sdk/s3-request-presigner")
-VERSION = "3.900.0"  # runs on Debian 12's node 18
+VERSION = "3.966.0"  # runs on Debian 12's node 18
 
 SCRIPT = Path(__file__).with_name("aws_sdk.mjs")
 
