@@ -37,7 +37,8 @@ class Inode:
     that the kernel's cached pages are of. ``lock`` (directories) is held by whoever makes,
     removes or renames a name in it. ``removed`` says that this mount took its name away.
     ``names_ns`` and ``renamed_ns`` are when this mount last changed a name in it and gave it
-    another name, ns since the epoch: nothing in S3 tells.
+    another name, ns since the epoch: nothing in S3 tells. ``large`` says of a folder that it was
+    seen not to fit into one page of a listing.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Inode:
         "children",
         "entry",
         "kept_etag",
+        "large",
         "listing",
         "lock",
         "lookups",
@@ -70,6 +72,7 @@ class Inode:
         self.children: dict[bytes, Inode] = {}
         self.open_file: OpenFile | None = None
         self.listing: Listing | None = None
+        self.large = False
         self.lock: trio.Lock | None = None
         self.kept_etag: str | None = None
         self.target: tuple[str, bytes] | None = None  # of a symbolic link: ETag, where it points

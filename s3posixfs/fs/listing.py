@@ -13,6 +13,7 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.names import shown_name
 
 PAGE_KEYS = 1000
+ABSENT_NAMES = 10_000
 
 # Of a scan: the rows that are asked for together, and those that may be left out in between.
 SMALLEST, LARGEST = 4, 64
@@ -57,16 +58,20 @@ class Listing:
     ``rows`` only grows, so a position in it stays valid as a readdir offset; a row counts while
     ``index`` still points at it. ``lock`` lets one task at a time fetch the next page; own
     changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
-    its first page.
+    its first page. ``asked`` counts how often a name was looked up in it; ``absent`` has names
+    that were seen not to be there one by one, and when.
     """
 
     __slots__ = (
         "_changed",
         "_token",
+        "absent",
+        "asked",
         "complete",
         "index",
         "lock",
         "marker",
+        "pages",
         "rows",
         "scan",
         "started_at",
@@ -82,6 +87,9 @@ class Listing:
         self.scan = Scan()
         self._token: str | None = None
         self._changed: set[bytes] = set()
+        self.pages = 0
+        self.asked = 0
+        self.absent: dict[bytes, float] = {}
 
     def get(self, name: bytes) -> Row | None:
         """The row of a name."""
@@ -96,12 +104,27 @@ class Listing:
     def put(self, name: bytes, found: ObjectStat | None, now: float) -> None:
         """This mount made or changed a name."""
         self._changed.add(name)
+        self.absent.pop(name, None)
         self._set(Row(name, found, now))
 
     def remove(self, name: bytes) -> None:
         """This mount removed a name."""
         self._changed.add(name)
         self.index.pop(name, None)
+
+    def note_absent(self, name: bytes, now: float) -> None:
+        """S3 was seen not to have the name. What is noted is of use for a short time only."""
+        if len(self.absent) >= ABSENT_NAMES:
+            self.absent.clear()
+        self.absent[name] = now
+
+    def absent_since(self, name: bytes) -> float | None:
+        """When the name was seen not to be there, by the monotonic clock; ``None`` where that
+        is not known."""
+        if name in self.index:
+            return None
+        since = self.absent.get(name)
+        return max(since or self.started_at, self.started_at) if self.complete else since
 
     def _set(self, row: Row) -> None:
         position = self.index.get(row.name)
@@ -111,10 +134,13 @@ class Listing:
             self.index[row.name] = len(self.rows)
             self.rows.append(row)
 
-    async def load_more(self, store: ObjectStore, bucket: str, prefix: str, now: float) -> None:
-        """Fetch one page, unless the listing is complete. Cancelled or failed, it can go on."""
+    async def load_more(
+        self, store: ObjectStore, bucket: str, prefix: str, now: float, *, have: int
+    ) -> None:
+        """Fetch one page, unless it has come to more than ``have`` pages or is complete.
+        Cancelled or failed, it can go on."""
         async with self.lock:
-            if self.complete:
+            if self.complete or self.pages > have:
                 return
             page = await store.list_objects(
                 bucket, prefix=prefix, delimiter="/", token=self._token, max_keys=PAGE_KEYS
@@ -135,6 +161,7 @@ class Listing:
                 if name is not None and name not in self._changed:
                     self._set(Row(name, None, now))
             self._token = page.next_token
+            self.pages += 1
             self.complete = page.next_token is None
 
 
@@ -145,6 +172,7 @@ class ListingCache:
         self._ttl = ttl
         self._limit = limit
         self._recent: OrderedDict[int, Inode] = OrderedDict()
+        self._loads = 0
 
     def age(self, listing: Listing, now: float) -> float:
         """Seconds since the listing began."""
@@ -165,13 +193,23 @@ class ListingCache:
         """A fresh listing: the one there is, or a new one with nothing in it."""
         listing = self.fresh(directory, now)
         if listing is None:
+            former = directory.listing
             listing = directory.listing = Listing(now)
+            if former is not None:
+                listing.scan = former.scan
         self._recent[directory.number] = directory
         self._recent.move_to_end(directory.number)
         return listing
 
     def trim(self) -> None:
-        """Drop the listings used longest ago while there are too many rows."""
+        """A page was loaded: drop the listings used longest ago while there are too many rows.
+
+        Counting them takes time, so it is done once in several pages.
+        """
+        self._loads += 1
+        if self._loads * PAGE_KEYS < self._limit // 8 and len(self._recent) < self._limit // 8:
+            return
+        self._loads = 0
         total = sum(_weight(directory) for directory in self._recent.values())
         while total > self._limit and len(self._recent) > 1:
             _, directory = self._recent.popitem(last=False)
@@ -185,4 +223,5 @@ class ListingCache:
 
 
 def _weight(directory: Inode) -> int:
-    return 1 + (len(directory.listing.rows) if directory.listing is not None else 0)
+    listing = directory.listing
+    return 1 + (len(listing.rows) + len(listing.absent) if listing is not None else 0)

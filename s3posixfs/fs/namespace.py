@@ -120,7 +120,9 @@ class Namespace:
         is not there, so that it holds between hosts; else it goes to S3 with its content."""
         state = self._state
         async with self.changing(parent), state.gate.working_in(parent):
-            existing = await self._resolver.existing(parent, name)
+            # Another host's new file may not be written over in the belief that there is none.
+            replaces = bool(flags & (os.O_EXCL | os.O_TRUNC))
+            existing = await self._resolver.existing(parent, name, certain=not replaces)
             if existing is not None:
                 if flags & os.O_EXCL:
                     raise refusal(EEXIST)

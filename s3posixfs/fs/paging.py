@@ -11,10 +11,11 @@ from s3posixfs.fs.names import key_segment
 async def load_page(state: MountState, inode: Inode, listing: Listing) -> None:
     """Ask S3 for one page, as the daemon; the last one brings the files that S3 has not got."""
     bucket, prefix = state.table.place(inode)
-    await listing.load_more(state.daemon_store, bucket, prefix, state.now())
+    await listing.load_more(state.daemon_store, bucket, prefix, state.now(), have=listing.pages)
     if listing.complete:
         for name, child in inode.children.items():
             if child.is_local and listing.get(name) is None and key_segment(name):
                 row = None if child.is_directory else child.entry.stat
                 listing.put(name, row, state.now())
-        state.listings.trim()
+    inode.large = not listing.complete or listing.pages > 1
+    state.listings.trim()

@@ -12,13 +12,18 @@ from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
 from s3posixfs.fs.attributes import Attributes, Entry, FileAttributes, NoEntry
 from s3posixfs.fs.concurrently import both
 from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.listing import Row
+from s3posixfs.fs.listing import Listing, Row
 from s3posixfs.fs.lookahead import LookAhead
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
+from s3posixfs.fs.paging import load_page
 from s3posixfs.fs.permissions import refusal
 
 ATTEMPTS = 4  # of an answer that own changes overtake
+# So many names of one folder asked for within the time to live, and its listing is fetched, which
+# answers for all of them; unless it takes more than a page.
+CROWD = 4
+NEIGHBOURS = 16  # keys that begin with a name, among which the name and its folder are looked for
 
 
 def absent(error: S3Error) -> bool:
@@ -38,8 +43,11 @@ class Resolver:
 
     # Names.
 
-    async def child(self, parent: Inode, name: bytes) -> Inode:
-        """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG."""
+    async def child(self, parent: Inode, name: bytes, *, certain: bool = False) -> Inode:
+        """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG.
+
+        ``certain``: that there is none is not to be taken from memory.
+        """
         state = self._state
         if len(name) > MAX_NAME_BYTES:
             raise refusal(ENAMETOOLONG)
@@ -53,23 +61,24 @@ class Resolver:
             if state.table.is_buckets_folder(parent):
                 return await self._bucket(name)
             serial, known_serial = parent.serial, known.serial if known else 0
-            listing = state.listings.fresh(parent, state.now())
-            entry: Entry | None = None
-            if listing is not None:
-                row = listing.get(name)
-                if row is None and listing.complete:
-                    left = state.config.metadata_ttl - state.listings.age(listing, state.now())
+            listing = await self.glance(parent)
+            fresh = state.listings.fresh(parent, state.now())
+            row = fresh.get(name) if fresh is not None else None
+            seen = listing.absent_since(name)
+            if seen is not None and not certain:
+                left = state.config.metadata_ttl - (state.now() - seen)
+                if left > 0:
                     self._gone(parent, name)
-                    raise NoEntry(name, max(0.0, left))
-                if row is not None:
-                    entry = self.row_entry(parent, row)
+                    raise NoEntry(name, left)
+            entry = self.row_entry(parent, row) if row is not None else None
+            asked_at = state.now()
             if entry is None or not entry.exact:
-                row = listing.get(name) if listing is not None else None
                 entry = await self._ahead.fetch(parent, name, segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
             if entry is None:
                 self._gone(parent, name)
+                listing.note_absent(name, asked_at)
                 raise NoEntry(name, state.config.metadata_ttl)
             return state.table.attach(parent, name, entry)
         return await self._overtaken(parent, name)
@@ -86,12 +95,30 @@ class Resolver:
         if known is not None and not known.is_local:
             self._state.table.detach(known)
 
-    async def existing(self, parent: Inode, name: bytes) -> Inode | None:
+    async def existing(self, parent: Inode, name: bytes, *, certain: bool = False) -> Inode | None:
         """The inode at a name, or ``None``."""
         try:
-            return await self.child(parent, name)
+            return await self.child(parent, name, certain=certain)
         except NoEntry:
             return None
+
+    # Listings.
+
+    async def glance(self, folder: Inode) -> Listing:
+        """A listing of the folder for one of its names: with all of them where several were
+        asked for lately and they fit into a page, old where they do not."""
+        state, former = self._state, folder.listing
+        if former is not None and folder.large:
+            return former
+        listing = state.listings.begin(folder, state.now())
+        if former is not None and listing is not former and former.asked >= CROWD:
+            busy = True
+        else:
+            busy = listing.asked >= CROWD
+        listing.asked += 1
+        if busy and not listing.pages and not listing.complete and not folder.large:
+            await load_page(state, folder, listing)
+        return listing
 
     def is_fresh(self, inode: Inode) -> bool:
         """Whether the entry is exact and younger than the time to live."""
@@ -158,7 +185,19 @@ class Resolver:
                 raise
 
         page, found = ListPage((), (), None), None
-        if row is None:
+        if row is None and known is not None and known.is_directory:
+            page = await below()
+            if not (page.objects or page.prefixes):
+                found = await here()
+        elif row is None and store.capabilities.listing_metadata:
+            answer = await self._neighbours(bucket, key)
+            if answer is None:
+                page, found = await both(below, here)
+            else:
+                found, is_folder = answer
+                if is_folder:
+                    page = await below()
+        elif row is None:
             page, found = await both(below, here)
         elif row.stat is None:
             page = await below()
@@ -167,6 +206,24 @@ class Resolver:
         if page.objects or page.prefixes:
             return await self._folder(bucket, f"{key}/", page)
         return self.file_entry(bucket, found) if found is not None else None
+
+    async def _neighbours(self, bucket: str, key: str) -> tuple[ObjectStat | None, bool] | None:
+        """The object and whether there are keys below it, from one listing of what begins with
+        its key; ``None`` where that has too much else in it, or not all that is needed."""
+        page = await self._state.daemon_store.list_objects(
+            bucket, prefix=key, delimiter="/", max_keys=NEIGHBOURS
+        )
+        found = next((row for row in page.objects if row.key == key), None)
+        if f"{key}/" in page.prefixes:
+            return found, True
+        if page.next_token is not None:
+            names = [*page.prefixes, *(row.key for row in page.objects)]
+            last = max((_bytes(name) for name in names), default=b"")
+            if last < _bytes(f"{key}/"):
+                return None
+        if found is not None and (found.metadata is None or found.owner is None):
+            return None
+        return found, False
 
     async def head(
         self,
@@ -289,7 +346,24 @@ class Resolver:
                 self.lost(inode)
             inode.entry = replace(inode.entry, fetched_at=state.now())
             return
+        if self._refreshed_by_listing(inode):
+            return
         await self.fetch(inode)
+
+    def _refreshed_by_listing(self, inode: Inode) -> bool:
+        """Whether a listing has just told all that is to be known of the file."""
+        parent = inode.parent
+        listing = self._state.listings.fresh(parent, self._state.now()) if parent else None
+        row = listing.get(inode.name) if listing is not None else None
+        if parent is None or row is None or row.stat is None or inode.is_directory:
+            return False
+        entry = self.row_entry(parent, row)
+        if not entry.exact or entry.attributes.type != inode.attributes.type:
+            return False
+        if entry.fetched_at <= inode.entry.fetched_at:
+            return False
+        inode.entry = entry
+        return self.is_fresh(inode)
 
     async def fetch(self, inode: Inode, store: ObjectStore | None = None) -> None:
         """Ask S3 for the inode's entry; a file that is to be read, as ``store``'s identity."""
@@ -354,6 +428,11 @@ class Resolver:
             entry_valid=left if entry.exact or attributes.is_directory else 0.0,
             attributes_valid=left if entry.exact else 0.0,
         )
+
+
+def _bytes(key: str) -> bytes:
+    """What S3 orders keys by; a key of others need not be UTF-8."""
+    return key.encode(errors="surrogateescape")
 
 
 def _with_listed_owner(found: ObjectStat, page: ListPage) -> ObjectStat:

@@ -117,10 +117,14 @@ class Rewriter:
         wrote = entry.writer is not None and self._resolver.is_fresh(inode)
         return found if wrote or entry.fetched_at >= since else None
 
+    async def head(self, inode: Inode, bucket: str, key: str) -> ObjectStat:
+        """What S3 has of the inode's object; NoSuchKey."""
+        return await self._resolver.head(self._state.daemon_store, bucket, key, inode)
+
     async def _ask(self, inode: Inode, bucket: str, key: str) -> ObjectStat:
         # A listing may leave keys out; what is to survive must be read first.
         try:
-            headed = await self._resolver.head(self._state.daemon_store, bucket, key, inode)
+            headed = await self.head(inode, bucket, key)
         except S3Error as error:
             if absent(error):
                 raise refusal(ESTALE) from error

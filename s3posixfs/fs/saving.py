@@ -131,7 +131,7 @@ class Saver:
         if former.metadata is not None and former.headers is not None:
             return former
         try:
-            headed = await self._state.daemon_store.head(bucket, key)
+            headed = await self._rewriter.head(inode, bucket, key)
         except S3Error as error:
             if absent(error):
                 return former

@@ -147,3 +147,135 @@ async def test_headers_of_a_large_object_survive(tmp_path: Path) -> None:
         await bed.write("a", b"!", flags=os.O_CREAT | os.O_WRONLY)
         assert bed.store.requests["complete_multipart"] == 1
         assert_kept(bed, "a")
+
+
+async def absent(bed: Bed, parent: int, name: bytes) -> bool:
+    try:
+        await bed.fs.lookup(parent, name, ROOT)
+    except FileNotFoundError:
+        return True
+    return False
+
+
+async def test_many_names_of_a_folder_cost_one_listing(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        for number in range(100):
+            bed.put(f"d/{number}")
+        folder = (await bed.walk("d")).inode
+        with counted(bed) as made:
+            for number in range(200):
+                missing = await absent(bed, folder, str(number).encode())
+                assert missing == (number >= 100)
+        assert made["head"] == 0
+        assert made["list_objects"] <= 6
+
+
+async def test_many_names_of_a_folder_over_a_page_cost_a_request_each(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        for number in range(1200):
+            bed.put(f"d/{number:04}")
+        folder = (await bed.walk("d")).inode
+        for _ in range(2):
+            with counted(bed) as made:
+                for number in range(20):
+                    assert await absent(bed, folder, b"x%d" % number)
+            assert made["head"] == 0
+            # Its first page is fetched once and tells that there are more.
+            assert made["list_objects"] <= 22
+            bed.pass_time()
+            await bed.walk("d")
+
+
+@STORES
+async def test_names_are_told_apart_whatever_begins_alike(
+    tmp_path: Path, capabilities: Capabilities
+) -> None:
+    """The folder `a/` comes after `a-1`, `a.1` … in S3's order, however many these are."""
+    async with filesystem_bed(tmp_path, capabilities=capabilities) as bed:
+        for number in range(40):
+            bed.put(f"a-{number}")
+            bed.put(f"both.{number}")
+        bed.put("a/inside")
+        bed.put("both")
+        bed.put("both/inside")
+        bed.put("file")
+        bed.put("file2")
+        bed.put("\u00fc/x")
+        bed.put("\u00fc-")
+        for name, kind in (("a", "d"), ("both", "d"), ("file", "-"), ("a-7", "-"), ("\u00fc", "d")):
+            assert (await bed.mode(name))[0] == kind, name
+            bed.pass_time()
+        for missing in (b"fil", b"a-", b"inside", b"both."):
+            assert await absent(bed, 1, missing), missing
+            bed.pass_time()
+
+
+async def test_looking_a_name_up_is_one_request_where_rows_tell_all(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        bed.put("a")
+        with counted(bed) as made:
+            await bed.walk("a")
+            assert await absent(bed, 1, b"b")
+        assert made == {"list_objects": 2}
+
+
+async def test_exclusive_create_after_its_lookup_is_one_request(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        assert await absent(bed, 1, b"a")
+        with counted(bed) as made:
+            _, opened = await bed.fs.create(
+                1, b"a", 0o644, os.O_CREAT | os.O_EXCL | os.O_WRONLY, ROOT
+            )
+        assert made == {"put": 1}
+        await bed.fs.release(opened.handle)
+
+
+async def test_anothers_new_file_is_appended_to_though_it_was_just_seen_missing(
+    tmp_path: Path,
+) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        assert await absent(bed, 1, b"log")
+        await bed.list("")
+        bed.put("log", b"theirs\n")
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+        _, opened = await bed.fs.create(1, b"log", 0o644, flags, ROOT)
+        await bed.fs.write(opened.handle, 0, b"ours\n")
+        await bed.fs.flush(opened.handle)
+        await bed.fs.release(opened.handle)
+        assert bed.store.data(BUCKET, "log") == b"theirs\nours\n"
+
+
+async def test_own_changes_show_at_once_among_remembered_absences(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        for name in (b"a", b"b", b"c", b"d", b"e", b"f"):
+            assert await absent(bed, 1, name)
+        await bed.write("a", b"1")
+        await bed.mkdir("b")
+        await bed.write("b/x", b"1")
+        await bed.rename("a", "c")
+        assert await absent(bed, 1, b"a")
+        assert set(await bed.list("")) == {"b", "c"}
+        await bed.unlink("c")
+        assert await absent(bed, 1, b"c")
+        _, opened = await bed.fs.create(1, b"d", 0o644, os.O_CREAT | os.O_WRONLY, ROOT)
+        bed.pass_time()
+        for name in (b"a", b"c", b"e", b"f", b"g", b"h"):
+            assert await absent(bed, 1, name)  # by now from a listing, without the open file
+        assert not await absent(bed, 1, b"d")
+        assert set(await bed.list("")) == {"b", "d"}
+        await bed.fs.release(opened.handle)
+
+
+async def test_anothers_new_name_shows_once_the_time_to_live_is_over(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        for name in (b"a", b"b", b"c", b"d", b"e", b"f"):
+            assert await absent(bed, 1, name)
+        bed.put("a")
+        bed.pass_time(1.0)
+        assert not await absent(bed, 1, b"a")
+    config = FsConfig(bucket=BUCKET, metadata_ttl=0.0)
+    async with filesystem_bed(tmp_path, config=config) as bed:
+        for name in (b"a", b"b", b"c", b"d", b"e", b"f"):
+            assert await absent(bed, 1, name)
+        bed.put("a")
+        assert not await absent(bed, 1, b"a")
