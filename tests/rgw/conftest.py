@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def bucket(gateway: Gateway) -> Iterator[str]:
-    with gateway.bucket(f"shared-{secrets.token_hex(4)}", EVERYONE) as name:
+    with gateway.bucket(EVERYONE) as name:
         yield name
 
 

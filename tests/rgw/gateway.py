@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import secrets
 import shlex
 import shutil
 import socket
@@ -87,8 +88,9 @@ class Gateway:
         return path
 
     @contextmanager
-    def bucket(self, name: str, people: Sequence[str]) -> Iterator[str]:
+    def bucket(self, people: Sequence[str]) -> Iterator[str]:
         """A bucket of admin's that ``people`` may do everything in; removed where it matters."""
+        name = f"shared-{secrets.token_hex(4)}"
         client = self.s3("admin")
         client.create_bucket(Bucket=name)
         try:

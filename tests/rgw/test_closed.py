@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,9 +18,9 @@ pytestmark = [pytest.mark.mount, pytest.mark.rgw]
 
 
 @pytest.fixture(scope="module")
-def bucket(gateway: Gateway, module_folder: Path) -> Iterator[str]:
+def bucket(gateway: Gateway) -> Iterator[str]:
     """The daemon owns the bucket and may list it, and is not in the policy of its objects."""
-    with gateway.bucket(f"{module_folder.name}-closed", ["alice", "bob"]) as name:
+    with gateway.bucket(["alice", "bob"]) as name:
         yield name
 
 
