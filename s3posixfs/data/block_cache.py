@@ -27,6 +27,9 @@ class Block:
     data: memoryview
 
 
+MAX_BLOCKS = 1 << 16  # what stands round each takes memory, too
+
+
 def _start(block: Block) -> int:
     return block.start
 
@@ -152,7 +155,9 @@ class BlockCache:
             self._used -= block.end - block.start
 
     def _shrink(self) -> None:
-        while self._order and self._used + self._reserved > self._limit:
+        while self._order and (
+            self._used + self._reserved > self._limit or len(self._order) > MAX_BLOCKS
+        ):
             block, _ = self._order.popitem(last=False)
             blocks = self._blocks[block.version]
             del blocks[bisect_right(blocks, block.start, key=_start) - 1]

@@ -263,6 +263,14 @@ class Readers:
         self._settings = settings if settings is not None else ReadSettings()
         self._fetches = Fetches()
 
+    def holds(self, version: ObjectVersion) -> bool:
+        """Whether all of a version is in memory."""
+        return self.cache.covered_until(version, 0) >= version.size
+
+    def keep(self, version: ObjectVersion, start: int, data: bytes | memoryview) -> None:
+        """Bytes of a version that came by another way than reading; they must not change."""
+        self.cache.insert(version, start, memoryview(data))
+
     def open(self, store: ObjectStore, version: ObjectVersion) -> ObjectReader:
         """A reader of ``version`` that signs as ``store`` does; close it with ``aclose``."""
         return ObjectReader(

@@ -39,6 +39,7 @@ from s3posixfs.data.upload import Target, upload
 from s3posixfs.data.version import ObjectVersion
 
 _REPLACED = frozenset({"NoSuchKey", "PreconditionFailed"})
+KEPT_BYTES = 128 * 1024  # files up to it stay in the block cache after their upload
 FETCH_BYTES = 4 * MIB  # how much of the base is brought to disk at a time
 
 
@@ -210,6 +211,10 @@ class StagedFile:
             result = await upload(self, store, target, self._settings)
             old, old_is_own = self._base, self._base_is_own
             version = ObjectVersion(bucket, key, result.etag, self._size)
+            if result.etag and self._size <= KEPT_BYTES:
+                kept = self._local.body(0, self._size)
+                if isinstance(kept, bytes):  # what is written is often read or added to soon
+                    self._readers.keep(version, 0, kept)
             self._base = self._readers.open(store, version)
             self._base_is_own = True
             self._base_end = self._size

@@ -11,7 +11,7 @@ import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.data.reader import ObjectReader
-from s3posixfs.data.staging import StagedFile
+from s3posixfs.data.staged_file import KEPT_BYTES, StagedFile
 from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.attributes import Opened
 from s3posixfs.fs.caller import Caller
@@ -60,7 +60,7 @@ class Files:
                 store = None
                 if handle.readable:
                     store = state.access.reading(handle.signer).store
-                await self._resolver.fetch(inode, store)
+                await self._resolver.fetch(inode, store, content=self._lacks_content(inode))
             wanted = os.R_OK * handle.readable | os.W_OK * changes
             state.require(inode, caller, wanted)
             if changes:
@@ -78,6 +78,13 @@ class Files:
                     await self.release(handle)
                 raise
         return opened
+
+    def _lacks_content(self, inode: Inode) -> bool:
+        """Whether a file that is small enough to come with its attributes is nowhere here."""
+        version = self._version(inode)
+        if version is None or not 0 < version.size <= KEPT_BYTES:
+            return False
+        return inode.kept_etag != version.etag and not self._state.readers.holds(version)
 
     def _new_handle(self, inode: Inode, flags: int, caller: Caller) -> FileHandle:
         signer = self._state.access.signer(caller)

@@ -9,6 +9,8 @@ from errno import EACCES, ENAMETOOLONG, ESTALE
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
+from s3posixfs.data.staged_file import KEPT_BYTES
+from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.attributes import Attributes, Entry, FileAttributes, NoEntry
 from s3posixfs.fs.concurrently import both
 from s3posixfs.fs.inodes import Inode
@@ -233,9 +235,11 @@ class Resolver:
         known: Inode | None,
         *,
         to_read: bool = False,
+        content: bool = False,
     ) -> ObjectStat:
         """HEAD as ``store``'s identity, with the owner; NoSuchKey, AccessDenied. ``to_read``
-        says that this identity is to read the object, so that no other may ask in its place.
+        says that this identity is to read the object, so that no other may ask in its place, and
+        ``content`` that the object is small and wanted: then it comes along, into the cache.
 
         Plain S3 names no owner in a HEAD: then it is the one known of the same version, else a
         listing of that one key gives it.
@@ -243,6 +247,8 @@ class Resolver:
         owner_comes = self._head_names_owner or not store.capabilities.listing_owner
 
         async def heading() -> ObjectStat:
+            if to_read and content:
+                return await self._get(store, bucket, key)
             if to_read:
                 return await store.head(bucket, key)
             return await self._head(store, bucket, key)
@@ -264,6 +270,13 @@ class Resolver:
             else:
                 found = _with_listed_owner(found, await self._listed(bucket, key))
         self._state.known.remember(bucket, found)
+        return found
+
+    async def _get(self, store: ObjectStore, bucket: str, key: str) -> ObjectStat:
+        found, data = await store.get(bucket, key, length=KEPT_BYTES)
+        if found.etag and len(data) == min(found.size, KEPT_BYTES):
+            version = ObjectVersion(bucket, key, found.etag, found.size)
+            self._state.readers.keep(version, 0, data)
         return found
 
     async def _listed(self, bucket: str, key: str) -> ListPage:
@@ -365,8 +378,11 @@ class Resolver:
         inode.entry = entry
         return self.is_fresh(inode)
 
-    async def fetch(self, inode: Inode, store: ObjectStore | None = None) -> None:
-        """Ask S3 for the inode's entry; a file that is to be read, as ``store``'s identity."""
+    async def fetch(
+        self, inode: Inode, store: ObjectStore | None = None, *, content: bool = False
+    ) -> None:
+        """Ask S3 for the inode's entry; a file that is to be read, as ``store``'s identity, and
+        with its ``content`` where that is small."""
         state = self._state
         serial = inode.serial
         bucket, key = state.table.key(inode)
@@ -377,7 +393,9 @@ class Resolver:
             try:
                 asking = store or state.daemon_store
                 to_read = store is not None
-                found = await self.head(asking, bucket, key, inode, to_read=to_read)
+                found = await self.head(
+                    asking, bucket, key, inode, to_read=to_read, content=content
+                )
             except S3Error as error:
                 if not absent(error):
                     raise

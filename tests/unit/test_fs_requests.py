@@ -13,7 +13,7 @@ import pytest
 from s3posixfs.core.types import Capabilities
 from s3posixfs.fs.attributes import NS, AttributeChanges
 from s3posixfs.fs.config import FsConfig
-from tests.filesystem_bed import ALICE, BUCKET, PLAIN, ROOT, Bed, filesystem_bed
+from tests.filesystem_bed import ALICE, BOB, BUCKET, PLAIN, ROOT, Bed, filesystem_bed
 from tests.memory_store import ALL_CAPABILITIES
 
 STORES = pytest.mark.parametrize(
@@ -279,3 +279,65 @@ async def test_anothers_new_name_shows_once_the_time_to_live_is_over(tmp_path: P
             assert await absent(bed, 1, name)
         bed.put("a")
         assert not await absent(bed, 1, b"a")
+
+
+async def test_small_file_comes_with_what_open_asks_for(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        bed.put("a", b"content", owner="alice")
+        bed.put("big", bytes(200_000), owner="alice")
+        await bed.list("")
+        with counted(bed) as made:
+            assert await bed.read("a", ALICE) == b"content"
+        assert made == {"get": 1}
+        with counted(bed) as made:
+            assert await bed.read("a", ALICE) == b"content"
+        assert made == {"head": 1}
+        with counted(bed) as made:
+            assert len(await bed.read("big", ALICE)) == 200_000
+        assert made["head"] == 1
+
+
+async def test_open_sees_what_another_host_closed_a_moment_ago(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        bed.put("a", b"one")
+        bed.put("b", b"one")
+        await bed.list("")
+        bed.put("a", b"three")  # nothing of it was here
+        assert await bed.read("a") == b"three"
+        assert await bed.read("b") == b"one"
+        bed.put("b", b"three")  # the old one is in memory
+        assert await bed.read("b") == b"three"
+        bed.put("b", bytes(300_000))  # grown beyond what comes along
+        assert await bed.read("b") == bytes(300_000)
+        bed.put("a", b"")
+        assert await bed.read("a") == b""
+
+
+async def test_who_may_not_read_gets_nothing_from_what_others_have_read(tmp_path: Path) -> None:
+    def authorize(identity: str, action: str, bucket: str, key: str) -> bool:
+        return not (identity == "bob" and action == "s3:GetObject")
+
+    async with filesystem_bed(tmp_path, authorize=authorize) as bed:
+        bed.put("a", b"content", owner="alice")
+        await bed.list("")
+        with pytest.raises(PermissionError):
+            await bed.read("a", BOB)
+        assert await bed.read("a", ALICE) == b"content"
+        with pytest.raises(PermissionError):
+            await bed.read("a", BOB)
+
+
+async def test_what_was_written_is_read_and_added_to_without_fetching_it(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        await bed.write("a", b"1")
+        with counted(bed) as made:
+            for number in range(5):
+                flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
+                found = await bed.walk("a")
+                opened = await bed.fs.open(found.inode, flags, ROOT)
+                await bed.fs.write(opened.handle, 0, b"%d" % number)
+                await bed.fs.flush(opened.handle)
+                await bed.fs.release(opened.handle)
+        assert made == {"head": 5, "put": 5}
+        assert await bed.read("a") == b"101234"
+        assert bed.store.requests["get"] == 0
