@@ -78,10 +78,12 @@ class AttributeChanges:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open file: its handle, and whether the kernel's cached pages are still its content."""
+    """An open file: its handle, whether the kernel's cached pages are still its content, and
+    whether the attributes that the kernel was told last are not its any more."""
 
     handle: int
     keep_cache: bool
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Directories:
     def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
         child = self._inode(inode, row)
         if not emit(row.name, self._resolver.view(child), next_offset):
+            child.told = None
             self._state.table.tidy(child)
             return False
         child.lookups += 1
@@ -101,6 +102,7 @@ class Directories:
         known = inode.children.get(row.name)
         if known is not None and (
             known.is_local
+            or known.entry.fetched_at >= row.fetched_at
             or self._resolver.is_fresh(known)
             # A folder's row proves only that it is there; attributes are asked for when needed.
             or (row.stat is None and known.is_directory)

@@ -102,7 +102,7 @@ class Files:
         etag = found.etag if found is not None else ""
         keep = inode.kept_etag is not None and inode.kept_etag == etag
         inode.kept_etag = etag
-        return Opened(handle.number, keep)
+        return Opened(handle.number, keep, outdated=inode.told != inode.shown)
 
     def open_new(self, inode: Inode, flags: int, caller: Caller, *, fresh: bool) -> Opened:
         """Open a file that was made in this step. ``fresh`` says that S3 has not got it yet."""
@@ -213,6 +213,7 @@ class Files:
             raise refusal(EBADF)
         open_file = handle.open_file
         async with open_file.lock:
+            self._require_ours(open_file)
             staged = await self._stage(open_file, handle.signer, handle)
             if handle.flags & os.O_APPEND:
                 offset = staged.size
@@ -247,12 +248,21 @@ class Files:
         self, open_file: OpenFile, size: int, signer: Signer, caller: Caller, handle: FileHandle
     ) -> None:
         async with open_file.lock:
+            self._require_ours(open_file)
             staged = await self._stage(open_file, signer, handle, empty=size == 0)
             before = staged.size
             await staged.truncate(size)
             self._content_changed(open_file, staged, signer, caller)
             if before == size and not open_file.content_unsaved:
                 open_file.changed = True  # only the times moved
+
+    @staticmethod
+    def _require_ours(open_file: OpenFile) -> None:
+        """ESTALE where another host removed or replaced the file: what is written to it now
+        would never be stored."""
+        inode = open_file.inode
+        if inode.detached and not inode.removed:
+            raise refusal(ESTALE)
 
     async def _stage(
         self, open_file: OpenFile, signer: Signer, handle: FileHandle, *, empty: bool = False

@@ -38,7 +38,8 @@ class Inode:
     removes or renames a name in it. ``removed`` says that this mount took its name away.
     ``names_ns`` and ``renamed_ns`` are when this mount last changed a name in it and gave it
     another name, ns since the epoch: nothing in S3 tells. ``large`` says of a folder that it was
-    seen not to fit into one page of a listing.
+    seen not to fit into one page of a listing. ``told`` are the attributes that the kernel was
+    given last.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Inode:
         "renamed_ns",
         "serial",
         "target",
+        "told",
     )
 
     def __init__(self, number: int, parent: Inode | None, name: bytes, entry: Entry) -> None:
@@ -81,6 +83,7 @@ class Inode:
         self.removed = False
         self.names_ns = 0
         self.renamed_ns = 0
+        self.told: Attributes | None = None
 
     @property
     def attributes(self) -> Attributes:
@@ -110,6 +113,18 @@ class Inode:
     def is_local(self) -> bool:
         """Whether this mount knows better than S3 does, until the upload."""
         return self.open_file is not None and self.open_file.unsaved
+
+    def is_replaced_by(self, entry: Entry) -> bool:
+        """Whether this is another host's version of a file that is open here to be read.
+
+        What was read and what the kernel has cached is of the old one, so that one inode for
+        both would show programs some of each.
+        """
+        former, found = self.entry.stat, entry.stat
+        if self.open_file is None or former is None or found is None or self.is_local:
+            return False
+        changed = former.etag not in ("", found.etag)
+        return changed and any(handle.readable for handle in self.open_file.handles)
 
     def names_lock(self) -> trio.Lock:
         """The lock on the names in this directory."""
@@ -165,11 +180,13 @@ class InodeTable:
     def attach(self, parent: Inode, name: bytes, entry: Entry) -> Inode:
         """The inode for what is at ``name`` now.
 
-        An inode keeps its number while its file type stays; of another type it is another file.
+        An inode keeps its number while its file type stays; of another type it is another file,
+        and so is another version of what is open to be read.
         """
         known = parent.children.get(name)
         if known is not None:
-            if known.attributes.type == entry.attributes.type:
+            same_type = known.attributes.type == entry.attributes.type
+            if same_type and not known.is_replaced_by(entry):
                 known.entry = entry
                 return known
             self.detach(known)

@@ -404,7 +404,8 @@ class Resolver:
                 entry = self.file_entry(bucket, found)
         if inode.serial != serial or inode.is_local:
             return
-        if entry is None or entry.attributes.type != inode.attributes.type:
+        other_type = entry is not None and entry.attributes.type != inode.attributes.type
+        if entry is None or other_type or inode.is_replaced_by(entry):
             self.lost(inode)
         else:
             inode.entry = entry
@@ -436,7 +437,7 @@ class Resolver:
         ttl = state.config.metadata_ttl
         entry = inode.entry
         left = ttl if inode.is_local else max(0.0, ttl - (state.now() - entry.fetched_at))
-        attributes = inode.shown
+        attributes = inode.told = inode.shown
         return FileAttributes(
             inode=inode.number,
             attributes=attributes,

@@ -6,6 +6,7 @@ unanswered, so ``answered`` wraps every one of them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -198,6 +199,10 @@ class FuseOperations(pyfuse3.Operations):
     @answered
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         opened = await self._fs.open(inode, flags, caller_of(ctx))
+        if opened.outdated:
+            # Close-to-open: the size that the kernel remembers would cut what is read.
+            with contextlib.suppress(OSError):
+                pyfuse3.invalidate_inode(inode, attr_only=True)
         return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
     @answered

@@ -182,12 +182,38 @@ async def test_foreign_change_is_seen_at_open(tmp_path: Path) -> None:
         first = await bed.fs.open(found.inode, os.O_RDONLY, ROOT)
         again = await bed.fs.open(found.inode, os.O_RDONLY, ROOT)
         assert (first.keep_cache, again.keep_cache) == (False, True)
+        assert bytes(await bed.fs.read(first.handle, 0, 10)) == b"one"
+        for opened in (first, again):
+            await bed.fs.release(opened.handle)
         bed.put("a", b"two!")
         changed = await bed.fs.open(found.inode, os.O_RDONLY, ROOT)
         assert not changed.keep_cache
+        assert changed.outdated
         assert bytes(await bed.fs.read(changed.handle, 0, 10)) == b"two!"
-        for opened in (first, again, changed):
-            await bed.fs.release(opened.handle)
+        await bed.fs.release(changed.handle)
+
+
+async def test_foreign_version_of_an_open_file_is_another_file(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        bed.put("a", b"one")
+        found = await bed.walk("a")
+        held = await bed.fs.open(found.inode, os.O_RDWR, ROOT)
+        assert bytes(await bed.fs.read(held.handle, 0, 10)) == b"one"
+        bed.put("a", b"two!")
+        with pytest.raises(OSError, match="Stale"):  # the kernel looks the name up again
+            await bed.fs.open(found.inode, os.O_RDONLY, ROOT)
+        new = await bed.walk("a")
+        assert new.inode != found.inode
+        opened = await bed.fs.open(new.inode, os.O_RDONLY, ROOT)
+        assert bytes(await bed.fs.read(opened.handle, 0, 10)) == b"two!"
+        assert bytes(await bed.fs.read(held.handle, 0, 10)) == b"one"  # from memory
+        with pytest.raises(OSError, match="Stale"):
+            await bed.fs.write(held.handle, 0, b"lost")
+        await bed.fs.flush(held.handle)
+        await bed.fs.release(held.handle)
+        assert bytes(await bed.fs.read(opened.handle, 0, 10)) == b"two!"
+        await bed.fs.release(opened.handle)
+        assert bed.store.keys(BUCKET) == ["a"]
 
 
 async def test_replaced_while_being_read_is_estale_not_a_mixture(tmp_path: Path) -> None:
