@@ -83,6 +83,16 @@ class AccessGate:
         if len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
 
+    def needs_list_proof(self, signer: Signer, bucket: str, prefix: str) -> bool:
+        """Whether S3 has to be asked in the identity's name before it may list the folder."""
+        if not self._config.s3_decides or self._is_daemon(signer):
+            return False
+        return self._recall((signer.name, "list", bucket, prefix)) is None
+
+    def listed(self, signer: Signer, bucket: str, prefix: str) -> None:
+        """The identity listed the folder just now."""
+        self._remember((signer.name, "list", bucket, prefix), True)
+
     async def require_list(self, signer: Signer, bucket: str, prefix: str) -> None:
         """AccessDenied unless the identity may list the folder. The daemon's own listing is its
         own answer, so it is not asked for here."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from errno import EACCES
 
+from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import FileAttributes
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.handles import DirectoryHandle, Handles
@@ -13,6 +15,7 @@ from s3posixfs.fs.listing import Listing, Row
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.paging import load_page
 from s3posixfs.fs.resolver import Resolver
+from s3posixfs.fs.signers import Signer
 
 Emit = Callable[[bytes, FileAttributes, int], bool]
 
@@ -42,11 +45,30 @@ class Directories:
             listing = await self._buckets(caller)
         else:
             bucket, prefix = state.table.place(inode)
-            await state.access.require_list(signer, bucket, prefix)
             listing = state.listings.begin(inode, state.now())
+            if state.access.needs_list_proof(signer, bucket, prefix):
+                await self._list_as(signer, inode, listing)
+            await state.access.require_list(signer, bucket, prefix)
+            if inode.parent is not None and inode.parent.listing is not None:
+                inode.parent.listing.entered_at = state.now()
         handle = DirectoryHandle(self.handles.next_number(), inode, listing)
         self.handles.add(handle)
         return handle.number
+
+    async def _list_as(self, signer: Signer, inode: Inode, listing: Listing) -> None:
+        """Fetch the first page in the caller's name, where none has been fetched: it is the same
+        for all who may list, and so it is the proof that the caller may."""
+        state = self._state
+        if listing.pages or listing.complete:
+            return
+        try:
+            await load_page(state, inode, listing, signer.store)
+        except S3Error as error:
+            if error.errno != EACCES:
+                raise
+        else:
+            bucket, prefix = state.table.place(inode)
+            state.access.listed(signer, bucket, prefix)
 
     async def _buckets(self, caller: Caller) -> Listing:
         """The buckets that the caller may see: a listing of this handle alone."""

@@ -59,7 +59,8 @@ class Listing:
     ``index`` still points at it. ``lock`` lets one task at a time fetch the next page; own
     changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
     its first page. ``asked`` counts how often a name was looked up in it; ``absent`` has names
-    that were seen not to be there one by one, and when.
+    that were seen not to be there one by one, and when. ``entered_at`` is when a folder in it was
+    last opened.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Listing:
         "absent",
         "asked",
         "complete",
+        "entered_at",
         "index",
         "lock",
         "marker",
@@ -88,6 +90,7 @@ class Listing:
         self._token: str | None = None
         self._changed: set[bytes] = set()
         self.pages = 0
+        self.entered_at = float("-inf")
         self.asked = 0
         self.absent: dict[bytes, float] = {}
 
@@ -197,6 +200,7 @@ class ListingCache:
             listing = directory.listing = Listing(now)
             if former is not None:
                 listing.scan = former.scan
+                listing.entered_at = former.entered_at
         self._recent[directory.number] = directory
         self._recent.move_to_end(directory.number)
         return listing

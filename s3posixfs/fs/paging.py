@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Listing
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment
 
 
-async def load_page(state: MountState, inode: Inode, listing: Listing) -> None:
-    """Ask S3 for one page, as the daemon; the last one brings the files that S3 has not got."""
+async def load_page(
+    state: MountState, inode: Inode, listing: Listing, store: ObjectStore | None = None
+) -> None:
+    """Ask S3 for one page, as ``store``'s identity or the daemon; the last one brings the files
+    that S3 has not got."""
     bucket, prefix = state.table.place(inode)
-    await listing.load_more(state.daemon_store, bucket, prefix, state.now(), have=listing.pages)
+    await listing.load_more(
+        store or state.daemon_store, bucket, prefix, state.now(), have=listing.pages
+    )
     if listing.complete:
         for name, child in inode.children.items():
             if child.is_local and listing.get(name) is None and key_segment(name):

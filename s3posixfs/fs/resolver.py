@@ -201,6 +201,8 @@ class Resolver:
                     page = await below()
         elif row is None:
             page, found = await both(below, here)
+        elif row.stat is None and known is not None and known.is_directory:
+            page = await self._first_below(known, bucket, f"{key}/")
         elif row.stat is None:
             page = await below()
         else:
@@ -414,12 +416,27 @@ class Resolver:
         root = inode.parent is None
         if not prefix:
             return replace(inode.entry, fetched_at=self._state.now())
-        page = await self._state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
+        page = await self._first_below(inode, bucket, prefix)
         if page.objects or page.prefixes:
             return await self._folder(bucket, prefix, page)
         if root or any(child.is_local for child in self._state.table.below(inode)):
             return replace(inode.entry, fetched_at=self._state.now())
         return None
+
+    async def _first_below(self, folder: Inode, bucket: str, prefix: str) -> ListPage:
+        """The marker of a folder, or what else shows that it is there. Where a program has just
+        opened a folder beside this one, it will list this one, too: then with a whole page."""
+        state, parent = self._state, folder.parent
+        beside = parent.listing if parent is not None else None
+        if beside is not None and state.now() - beside.entered_at < state.config.metadata_ttl:
+            listing = state.listings.begin(folder, state.now())
+            if not (listing.pages or listing.complete or folder.large):
+                await load_page(state, folder, listing)
+                if listing.marker is not None:
+                    return ListPage((listing.marker,), (), None)
+                if listing.rows:  # else there may still be keys that are not shown
+                    return ListPage((), (prefix,), None)
+        return await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
 
     def lost(self, inode: Inode) -> None:
         """The inode's name is not its any more: ESTALE."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from s3posixfs.core.types import Capabilities
 from s3posixfs.fs.attributes import NS, AttributeChanges
+from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import FsConfig
 from tests.filesystem_bed import ALICE, BOB, BUCKET, PLAIN, ROOT, Bed, filesystem_bed
 from tests.memory_store import ALL_CAPABILITIES
@@ -341,3 +343,54 @@ async def test_what_was_written_is_read_and_added_to_without_fetching_it(tmp_pat
         assert made == {"head": 5, "put": 5}
         assert await bed.read("a") == b"101234"
         assert bed.store.requests["get"] == 0
+
+
+@pytest.mark.parametrize("caller", [ROOT, ALICE])
+@pytest.mark.parametrize("marked", [False, True])
+async def test_going_through_folders_costs_little_more_than_their_listings(
+    tmp_path: Path, caller: Caller, marked: bool
+) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        for number in range(50):
+            if marked:
+                mode = str(stat.S_IFDIR | 0o751)
+                bed.put(f"d{number:02}/", b"", owner="alice", metadata={"mode": mode})
+            bed.put(f"d{number:02}/file")
+        with counted(bed) as made:
+            for name in await bed.list("", caller):
+                found = await bed.walk(name, caller)  # as find(1): stat, then opendir, readdir
+                assert stat.S_IMODE(found.attributes.mode) == (0o751 if marked else 0o777)
+                assert set(await bed.list(name, caller)) == {"file"}
+        assert set(made) == {"list_objects"}
+        assert made["list_objects"] <= 50 * (1 if caller is ROOT else 2) + 10
+
+
+async def test_proof_by_the_page_itself_refuses_whom_s3_refuses(tmp_path: Path) -> None:
+    def authorize(identity: str, action: str, bucket: str, key: str) -> bool:
+        return not (identity == "bob" and action == "s3:ListBucket" and key == "d/")
+
+    async with filesystem_bed(tmp_path, authorize=authorize) as bed:
+        bed.put("d/file")
+        bed.put("e/file")
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                await bed.list("d", BOB)
+            assert set(await bed.list("e", BOB)) == {"file"}
+            assert set(await bed.list("d", ALICE)) == {"file"}
+            bed.pass_time()
+
+
+async def test_own_folder_without_files_is_there_while_its_neighbours_are_gone_through(
+    tmp_path: Path,
+) -> None:
+    async with filesystem_bed(tmp_path) as bed:
+        bed.put("d/file")
+        await bed.mkdir("new", ALICE)
+        await bed.list("")
+        await bed.list("d")
+        found = await bed.walk("new")
+        bed.pass_time(1.5)
+        await bed.list("")
+        await bed.list("d")
+        assert (await bed.fs.getattr(found.inode, ROOT)).attributes.uid == 1001
+        assert await bed.list("new") == {}
