@@ -134,18 +134,21 @@ class AccessGate:
         if not allowed:
             raise refusal(EACCES)
 
-    async def require_write(self, signer: Signer, bucket: str, key: str) -> None:
+    async def require_write(
+        self, signer: Signer, bucket: str, key: str, *, exact: bool = False
+    ) -> None:
         """AccessDenied where it is plain beforehand that the identity may not put the object.
 
         The upload itself is the judge; this only spares a program from hearing of it at close.
-        Where the identity wrote in that folder lately nothing is asked. Else it puts the key
-        under a condition that cannot hold, or begins a multipart upload and drops it: S3
+        Where the identity wrote in that folder lately nothing is asked, unless another identity
+        will sign the change: then the answer must be of this key (``exact``). Else it puts the
+        key under a condition that cannot hold, or begins a multipart upload and drops it: S3
         authorises both before anything else, and neither leaves something behind.
         """
         if not self._config.s3_decides:
             return
         folder = key[: key.rstrip("/").rfind("/") + 1]
-        if self._recall((signer.name, "write", bucket, folder)):
+        if not exact and self._recall((signer.name, "write", bucket, folder)):
             return
         question = (signer.name, "write", bucket, key)
         allowed = self._recall(question)
@@ -156,6 +159,7 @@ class AccessGate:
                 else:
                     await self._dropped_upload(signer, bucket, key)
                 allowed = True
+                self._remember(question, allowed)
                 self.wrote(signer, bucket, key)
             except S3Error as error:
                 if error.errno != EACCES:

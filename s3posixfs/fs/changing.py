@@ -153,7 +153,7 @@ class Changes:
             return
         bucket, key = state.table.key(inode)
         if key:
-            await state.access.require_write(own, bucket, key)
+            await state.access.require_write(own, bucket, key, exact=True)
 
     @staticmethod
     def _staged_with(open_file: OpenFile | None, handle: FileHandle | None) -> bool:
@@ -194,7 +194,17 @@ class Changes:
         found = inode.entry.stat
         return (found.metadata if found is not None else None) or {}
 
-    async def getxattr(self, inode: Inode, name: bytes) -> bytes:
+    async def _require_s3_read(self, inode: Inode, caller: Caller) -> None:
+        """Metadata is the object's as its bytes are: S3 must let the caller read it."""
+        access = self._state.access
+        signer = access.reading(access.signer(caller))
+        if inode.detached or self._state.table.is_buckets_folder(inode):
+            return
+        bucket, key = self._state.table.key(inode)
+        if key:
+            await access.require_read(signer, bucket, key)
+
+    async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
         """ENODATA where there is none. Only ``user.*`` exists: the kernel asks for
         ``security.capability`` at every write, so others are answered without looking."""
         if not name.startswith(USER):
@@ -202,12 +212,16 @@ class Changes:
         value = xattrs.decode(await self._metadata(inode)).get(_text(name))
         if value is None:
             raise refusal(ENODATA)
+        await self._require_s3_read(inode, caller)
         return value
 
-    async def listxattr(self, inode: Inode) -> list[bytes]:
+    async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
         """Names of the ``user.*`` attributes."""
         names = (name.encode() for name in xattrs.decode(await self._metadata(inode)))
-        return [name for name in names if name.startswith(USER) and b"\0" not in name]
+        found = [name for name in names if name.startswith(USER) and b"\0" not in name]
+        if found:
+            await self._require_s3_read(inode, caller)
+        return found
 
     async def setxattr(
         self, inode: Inode, name: bytes, value: bytes | None, caller: Caller

@@ -305,12 +305,12 @@ class FileSystem:
     @request
     async def getxattr(self, inode: int, name: bytes, caller: Caller) -> bytes:
         """getxattr(2)."""
-        return await self._changes.getxattr(self._state.table.get(inode), name)
+        return await self._changes.getxattr(self._state.table.get(inode), name, caller)
 
     @request
     async def listxattr(self, inode: int, caller: Caller) -> list[bytes]:
         """listxattr(2)."""
-        return await self._changes.listxattr(self._state.table.get(inode))
+        return await self._changes.listxattr(self._state.table.get(inode), caller)
 
     @request
     async def setxattr(self, inode: int, name: bytes, value: bytes, caller: Caller) -> None:
