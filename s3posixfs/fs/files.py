@@ -161,6 +161,7 @@ class Files:
         inode = open_file.inode
         if error.code != "PreconditionFailed" and not absent(error):
             raise error
+        await self._resolver.settled(inode)
         if handle.reader is not reader or self._staged(open_file) is not None:
             return
         if inode.detached:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from errno import ESTALE
 from hashlib import blake2b
@@ -44,6 +45,7 @@ class Inode:
 
     __slots__ = (
         "active",
+        "changing",
         "children",
         "entry",
         "kept_etag",
@@ -81,6 +83,7 @@ class Inode:
         self.active = 0  # operations at work in this folder or below: SubtreeGate's
         self.moving: trio.Event | None = None
         self.removed = False
+        self.changing = 0  # own requests under way that change its object or key
         self.names_ns = 0
         self.renamed_ns = 0
         self.told: Attributes | None = None
@@ -125,6 +128,21 @@ class Inode:
             return False
         changed = former.etag not in ("", found.etag)
         return changed and any(handle.readable for handle in self.open_file.handles)
+
+    @contextmanager
+    def own_change(self) -> Iterator[None]:
+        """Hold this round a request that changes the object and the step that records it here:
+        what S3 is seen to have in between is neither old nor another host's doing."""
+        self.changing += 1
+        try:
+            yield
+        finally:
+            self.changing -= 1
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether this mount is about to change the object, or the key of a folder above."""
+        return any(inode.changing for inode in self.ancestry())
 
     def names_lock(self) -> trio.Lock:
         """The lock on the names in this directory."""

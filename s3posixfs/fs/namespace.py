@@ -292,15 +292,17 @@ class Namespace:
         bucket, key = self._state.table.key(inode)
         open_file = inode.open_file
         if open_file is None:
-            await signer.store.delete(bucket, key)
-            self._unpublish(parent, inode)
+            with inode.own_change():
+                await signer.store.delete(bucket, key)
+                self._unpublish(parent, inode)
             return
         async with open_file.lock:
             if open_file.handles:
                 await self._saver.preserve(open_file)
-            if not open_file.fresh:
-                await signer.store.delete(bucket, key)
-            self._unpublish(parent, inode)
+            with inode.own_change():
+                if not open_file.fresh:
+                    await signer.store.delete(bucket, key)
+                self._unpublish(parent, inode)
         await self._saver.finish(open_file)
 
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
@@ -322,11 +324,13 @@ class Namespace:
             try:
                 if buckets:
                     await self._remove_bucket(inode, signer)
+                    self._unpublish(parent, inode)
                 else:
                     await self.require_empty(inode)
                     bucket, prefix = state.table.place(inode)
-                    await signer.store.delete(bucket, prefix)
-                self._unpublish(parent, inode)
+                    with inode.own_change():
+                        await signer.store.delete(bucket, prefix)
+                        self._unpublish(parent, inode)
             finally:
                 lock.release()
             if not buckets:

@@ -151,6 +151,9 @@ class Renamer:
             move = Move(bucket, key, new_bucket, prefix + new_name.decode())
             found = source.entry.stat or ObjectStat(key, 0, "", 0.0)
             no_replace = bool(flags & RENAME_NOREPLACE)
+            stack.enter_context(source.own_change())
+            if target is not None:
+                stack.enter_context(target.own_change())
             written = await self._one(move, source, found, signer, no_replace=no_replace)
             self._moved(source, target, new_parent, new_name, written)
         if replaced is not None:
@@ -297,6 +300,7 @@ class Renamer:
                 (Move(bucket, s.key, new_bucket, new_prefix + s.key[len(prefix) :]), s)
                 for s in found
             ]
+            stack.enter_context(source.own_change())
             if signer.store.capabilities.rename_object and bucket == new_bucket:
                 await self._rename_all(moves, signer)
             else:

@@ -6,6 +6,8 @@ import stat
 from dataclasses import replace
 from errno import EACCES, ENAMETOOLONG, ESTALE
 
+import trio
+
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
@@ -22,6 +24,7 @@ from s3posixfs.fs.paging import load_page
 from s3posixfs.fs.permissions import refusal
 
 ATTEMPTS = 4  # of an answer that own changes overtake
+CHANGE_SECONDS = 0.005  # between two looks whether an own change is done
 # So many names of one folder asked for within the time to live, and its listing is fetched, which
 # answers for all of them; unless it takes more than a page.
 CROWD = 4
@@ -78,12 +81,23 @@ class Resolver:
                 entry = await self._ahead.fetch(parent, name, segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
+            if known is not None and known.changing:
+                return known
+            if entry is None and parent.is_changing:
+                await self.settled(parent)
+                continue
             if entry is None:
                 self._gone(parent, name)
                 listing.note_absent(name, asked_at)
                 raise NoEntry(name, state.config.metadata_ttl)
             return state.table.attach(parent, name, entry)
         return await self._overtaken(parent, name)
+
+    @staticmethod
+    async def settled(inode: Inode) -> None:
+        """Wait until own changes of the inode are in S3 and known here."""
+        while inode.is_changing:  # noqa: ASYNC110 - many may end it, and few wait
+            await trio.sleep(CHANGE_SECONDS)
 
     async def _overtaken(self, parent: Inode, name: bytes) -> Inode:
         # Own changes go on and on in this folder: what the table says now is as good as it gets.
@@ -404,7 +418,7 @@ class Resolver:
                 entry = None
             else:
                 entry = self.file_entry(bucket, found)
-        if inode.serial != serial or inode.is_local:
+        if inode.serial != serial or inode.is_local or inode.is_changing:
             return
         other_type = entry is not None and entry.attributes.type != inode.attributes.type
         if entry is None or other_type or inode.is_replaced_by(entry):

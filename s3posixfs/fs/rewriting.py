@@ -52,10 +52,11 @@ class Rewriter:
         """
         chosen = signer or self._state.access.owner(inode.entry)
         settled = self._state.rules.settle(attributes, chosen)
-        if inode.is_directory:
-            await self._put_marker(inode, settled, chosen, metadata)
-        else:
-            await self._copy_onto_itself(inode, settled, chosen, metadata, since)
+        with inode.own_change():
+            if inode.is_directory:
+                await self._put_marker(inode, settled, chosen, metadata)
+            else:
+                await self._copy_onto_itself(inode, settled, chosen, metadata, since)
 
     def _fitting(self, attributes: Attributes, kept: Mapping[str, str]) -> dict[str, str]:
         result = encode(attributes, kept)

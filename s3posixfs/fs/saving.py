@@ -88,6 +88,10 @@ class Saver:
         return open_file.writer if open_file.assigned else None
 
     async def _upload(self, open_file: OpenFile) -> None:
+        with open_file.inode.own_change():
+            await self._put(open_file)
+
+    async def _put(self, open_file: OpenFile) -> None:
         state, inode = self._state, open_file.inode
         bucket, key = state.table.key(inode)
         signer = open_file.writer or state.signers.daemon()

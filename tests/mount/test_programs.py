@@ -155,7 +155,7 @@ dd if=/dev/urandom of=source/big bs=1M count=7 status=none
 changes source/ target/ | grep big
 printf edited | dd of=source/big bs=1 seek=3000000 conv=notrunc status=none
 echo more >> source/email/message.py
-changes --inplace --no-whole-file source/ target/ | grep message.py
+changes --inplace --no-whole-file --checksum source/ target/ | grep message.py
 diff -r --no-dereference source/email target/email
 cmp source/big target/big
 rm source/email/errors.py
