@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rgw.gateway import Gateway, GatewayMount, running_gateway
+from tests.rgw.gateway import METADATA_TTL, Gateway, GatewayMount, running_gateway
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -58,7 +59,11 @@ def bob(gateway: Gateway) -> Iterator[S3Client]:
 
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> str:
-    """A name for what one test makes, so that tests do not meet."""
+    """A name for what one test makes, so that tests do not meet.
+
+    What the mount has listed before is too old by then, so that it shows what S3 clients put there.
+    """
+    time.sleep(METADATA_TTL + 0.1)
     digest = hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
     return f"{request.function.__name__.removeprefix('test_')[:40]}-{digest}"
 
