@@ -86,8 +86,9 @@ def _rclone(store: ServedStore, mountpoint: Path, folder: Path) -> list[str]:
     ]
 
 
+OURS = Client("s3posixfs", PROGRAM, _ours)
 CLIENTS = (
-    Client("s3posixfs", PROGRAM, _ours),
+    OURS,
     Client("s3fs-fuse", "s3fs", _s3fs),
     Client("rclone", "rclone", _rclone),
 )
@@ -99,8 +100,8 @@ def _mounted(path: Path) -> bool:
 
 
 @contextmanager
-def mounted(client: Client, store: ServedStore, folder: Path) -> Iterator[Path]:
-    """The client's mount of the bucket; its log is in ``folder``."""
+def mounted(client: Client, store: ServedStore, folder: Path) -> Iterator[tuple[Path, int]]:
+    """The client's mount of the bucket, and its pid; its log is in ``folder``."""
     mountpoint = folder / f"mnt-{client.name}"
     mountpoint.mkdir()
     log = folder / f"{client.name}.log"
@@ -118,7 +119,7 @@ def mounted(client: Client, store: ServedStore, folder: Path) -> Iterator[Path]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{client.name} does not mount: {log.read_text()[-2000:]}")
             time.sleep(0.05)
-        yield mountpoint
+        yield mountpoint, process.pid
     finally:
         if _mounted(mountpoint):
             subprocess.run(["umount", str(mountpoint)], check=False, timeout=120)
@@ -259,7 +260,7 @@ def mounted_present(store: ServedStore, folder: Path) -> Iterator[dict[str, Path
             if shutil.which(client.program) is None:
                 print(f"{client.name}: not installed, left out", file=sys.stderr)
                 continue
-            tops[client.name] = stack.enter_context(mounted(client, store, folder))
+            tops[client.name], _ = stack.enter_context(mounted(client, store, folder))
         yield tops
 
 
