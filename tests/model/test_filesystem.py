@@ -290,7 +290,6 @@ async def replay(steps: list[tuple[object, ...]], capabilities: Capabilities) ->
                 assert bed.fs.status()["open_files"] == bed.fs.status()["dirty_files"] == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="compares with what root may do")
 @pytest.mark.parametrize("capabilities", [ALL_CAPABILITIES, PLAIN], ids=["all", "plain"])
 @settings(
     max_examples=150,

@@ -21,8 +21,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=4608k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("no tmpfs can be mounted here")
+    subprocess.run(command, check=True, capture_output=True)
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 

@@ -32,8 +32,6 @@ from tests.store.backend_kit import (
     read,
 )
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-
 
 @pytest.fixture(params=[True, False], ids=["xattr", "sidecar"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DirectoryBackend]:
@@ -219,7 +217,6 @@ def test_delete_many(backend: DirectoryBackend, folder: Path) -> None:
         backend.delete_many("none", ["a"])
 
 
-@needs_root
 def test_folders_below_a_setgid_directory_are_open_to_all(
     backend: DirectoryBackend, folder: Path
 ) -> None:
@@ -336,7 +333,6 @@ def test_copy(backend: DirectoryBackend) -> None:
 # --- files of local programs -------------------------------------------------------------
 
 
-@needs_root
 def test_a_local_file_is_an_object_of_its_uids_user(
     backend: DirectoryBackend, folder: Path
 ) -> None:
@@ -370,7 +366,6 @@ def test_a_local_change_shows_even_at_the_same_size(
     assert kept.etag == after.etag
 
 
-@needs_root
 def test_chown_by_root_gives_an_object_to_another_user(
     backend: DirectoryBackend, folder: Path
 ) -> None:
@@ -381,7 +376,6 @@ def test_chown_by_root_gives_an_object_to_another_user(
     assert (record.etag, record.metadata) == (md5(b"body"), {"m": "1"})
 
 
-@needs_root
 def test_facts_cannot_be_forged_or_borrowed(tmp_path: Path) -> None:
     backend = backend_at(tmp_path / "root", xattrs=True)
     folder = tmp_path / "root" / BUCKET

@@ -53,8 +53,7 @@ def contents(top: Path) -> dict[str, bytes]:
 
 def program(name: str) -> str:
     found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: scripts/test installs it")
+    assert found is not None, f"{name} is not installed: scripts/test installs it"
     return found
 
 

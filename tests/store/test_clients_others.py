@@ -155,8 +155,7 @@ def test_obstore(store: StoreProcess, alice: User, bucket: str) -> None:
 
 def test_rclone(store: StoreProcess, alice: User, bucket: str, tmp_path: Path) -> None:
     program = shutil.which("rclone")
-    if program is None:
-        pytest.skip("rclone is not installed: scripts/test installs it")
+    assert program is not None, "rclone is not installed: scripts/test installs it"
     environment = {
         "RCLONE_CONFIG": os.devnull,
         "RCLONE_CONFIG_OURS_TYPE": "s3",

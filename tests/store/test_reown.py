@@ -23,8 +23,6 @@ from s3posixfs.store.state import State
 from tests.conftest import make_open_folder
 from tests.store_process import PROGRAM, StoreProcess, User
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-
 NEW = (7001, 7002)
 PART = b"p" * 5 * 1024 * 1024
 

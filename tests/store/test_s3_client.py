@@ -420,13 +420,13 @@ async def test_session_that_ran_out_is_replaced_in_the_request(
         role_arn="arn:aws:iam:::user/alice",
         session_name="test",
         clock=SystemClock(),
-        duration=1,
+        duration=3,
     )
     store = client.acting_as(provider, "alice")
     await store.put("shared", "replaced", b"1")
-    await trio.sleep(1.2)
+    await trio.sleep(3.2)
     await store.put("shared", "replaced", b"2")
-    await trio.sleep(1.2)
+    await trio.sleep(3.2)
     assert await store.head("shared", "replaced")
     assert client.transport.counters.refreshes == 2
 

@@ -197,9 +197,11 @@ def _inode_name(inode: int) -> str:
 
 def supports_xattrs(directory: int) -> bool:
     """Whether files below an open directory can have user xattrs; tries it on the directory."""
+    # A name of its own for each process: workers start at once, and one would remove another's.
+    name = XATTR_NAME + b".probe.%d" % os.getpid()
     try:
-        os.setxattr(directory, XATTR_NAME + b".probe", b"1")
-        os.removexattr(directory, XATTR_NAME + b".probe")
+        os.setxattr(directory, name, b"1")
+        os.removexattr(directory, name)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             return False
