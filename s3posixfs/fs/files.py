@@ -67,6 +67,11 @@ class Files:
                 await state.access.require_write(handle.signer, bucket, key)
         elif inode.open_file is None:
             raise refusal(ESTALE)
+        if inode.open_file is None:
+            # Who removes or moves the name sees only what is open when that begins.
+            await self._resolver.settled(inode)
+            if inode.detached and inode.open_file is None:
+                raise refusal(ESTALE)
         opened = self._register(handle)
         if flags & os.O_TRUNC:
             try:
@@ -214,6 +219,7 @@ class Files:
             raise refusal(EBADF)
         open_file = handle.open_file
         async with open_file.lock:
+            await self._resolver.settled(open_file.inode)
             self._require_ours(open_file)
             staged = await self._stage(open_file, handle.signer, handle)
             if handle.flags & os.O_APPEND:
@@ -249,6 +255,7 @@ class Files:
         self, open_file: OpenFile, size: int, signer: Signer, caller: Caller, handle: FileHandle
     ) -> None:
         async with open_file.lock:
+            await self._resolver.settled(open_file.inode)
             self._require_ours(open_file)
             staged = await self._stage(open_file, signer, handle, empty=size == 0)
             before = staged.size

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
@@ -137,23 +137,26 @@ class Renamer:
         signer: Signer,
         flags: int,
     ) -> None:
-        open_files = [i.open_file for i in (source, target) if i is not None and i.open_file]
+        both = (source,) if target is None else (source, target)
         async with AsyncExitStack() as stack:
-            for open_file in sorted(open_files, key=lambda found: found.inode.number):
-                await stack.enter_async_context(open_file.lock)
-            if source.open_file is not None:
-                await self._saver.save_locked(source.open_file)
+            held: set[OpenFile] = set()
+            while late := _opened(both, held):
+                for open_file in late:
+                    await stack.enter_async_context(open_file.lock)
+                    held.add(open_file)
+                    if open_file.inode is source:
+                        await self._saver.save_locked(open_file)
+                    elif open_file.handles:
+                        await self._saver.preserve(open_file)
+            # Nothing is awaited from the last look to here.
+            for inode in both:
+                stack.enter_context(inode.own_change())
             replaced = target.open_file if target is not None else None
-            if replaced is not None and replaced.handles:
-                await self._saver.preserve(replaced)
             bucket, key = self._state.table.key(source)
             new_bucket, prefix = self._state.table.place(new_parent)
             move = Move(bucket, key, new_bucket, prefix + new_name.decode())
             found = source.entry.stat or ObjectStat(key, 0, "", 0.0)
             no_replace = bool(flags & RENAME_NOREPLACE)
-            stack.enter_context(source.own_change())
-            if target is not None:
-                stack.enter_context(target.own_change())
             written = await self._one(move, source, found, signer, no_replace=no_replace)
             self._moved(source, target, new_parent, new_name, written)
         if replaced is not None:
@@ -287,11 +290,15 @@ class Renamer:
         state = self._state
         if target is not None:
             await self._namespace.require_empty(target)
-        below = [inode.open_file for inode in state.table.below(source) if inode.open_file]
         async with AsyncExitStack() as stack:
-            for open_file in sorted(below, key=_number):
-                await stack.enter_async_context(open_file.lock)
-                await self._saver.save_locked(open_file)
+            held: set[OpenFile] = set()
+            while late := _opened(state.table.below(source), held):
+                for open_file in late:
+                    await stack.enter_async_context(open_file.lock)
+                    held.add(open_file)
+                    await self._saver.save_locked(open_file)
+            # Nothing is awaited from the last look to here.
+            stack.enter_context(source.own_change())
             bucket, prefix = state.table.place(source)
             new_bucket, parent_prefix = state.table.place(new_parent)
             new_prefix = f"{parent_prefix}{new_name.decode()}/"
@@ -300,7 +307,6 @@ class Renamer:
                 (Move(bucket, s.key, new_bucket, new_prefix + s.key[len(prefix) :]), s)
                 for s in found
             ]
-            stack.enter_context(source.own_change())
             if signer.store.capabilities.rename_object and bucket == new_bucket:
                 await self._rename_all(moves, signer)
             else:
@@ -398,6 +404,12 @@ class Renamer:
             except S3Error as error:
                 if error.status != 404:
                     raise
+
+
+def _opened(inodes: Iterable[Inode], held: set[OpenFile]) -> list[OpenFile]:
+    """What is open of these and not held yet, in the order in which locks are taken."""
+    found = [inode.open_file for inode in inodes if inode.open_file is not None]
+    return sorted((one for one in found if one not in held), key=_number)
 
 
 def _number(open_file: OpenFile) -> int:
