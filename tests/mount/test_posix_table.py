@@ -16,6 +16,7 @@ pytestmark = pytest.mark.mount
 
 # alice and bob have S3 identities; of the others S3 knows nothing, and the mount stands in.
 PEOPLE = {
+    "root": People(User(0, 0), User(2002, 2002)),
     "mapped": People(User(1001, 1001), User(1002, 1002)),
     "unmapped": People(User(2001, 2001), User(2002, 2002)),
 }
