@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "shared"
+SECONDS = 0.2  # metadata_ttl: how long the mount may not know of others' changes
+
+
+def shown_in_time(client: S3Client) -> S3Client:
+    """The client, each of whose changes returns when the mount is bound to show it."""
+
+    def wait(**_: object) -> None:
+        time.sleep(SECONDS)
+
+    for operation in ("PutObject", "CopyObject", "DeleteObject", "CompleteMultipartUpload"):
+        client.meta.events.register(f"after-call.s3.{operation}", wait)
+    return client
 
 
 def add_people(store: StoreProcess) -> dict[str, User]:
@@ -47,20 +60,20 @@ def mount(
     store: StoreProcess, people: dict[str, User], module_folder: Path
 ) -> Iterator[MountProcess]:
     """All buckets, for all users; a short metadata_ttl so that tests need not wait."""
-    with MountProcess(store, module_folder, options={"metadata_ttl": "0.2"}) as mount:
+    with MountProcess(store, module_folder, options={"metadata_ttl": str(SECONDS)}) as mount:
         yield mount
 
 
 @pytest.fixture
 def alice(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
-    client = store.s3(people["alice"])
+    client = shown_in_time(store.s3(people["alice"]))
     yield client
     client.close()
 
 
 @pytest.fixture
 def bob(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
-    client = store.s3(people["bob"])
+    client = shown_in_time(store.s3(people["bob"]))
     yield client
     client.close()
 
