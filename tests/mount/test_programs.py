@@ -202,8 +202,7 @@ def library() -> str:
 
 def need(*programs: str) -> None:
     for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
+        assert shutil.which(program) is not None, f"{program} is missing: scripts/test installs it"
 
 
 def test_sqlite_in_every_journal_mode(mount: MountProcess, folder: Path) -> None:
