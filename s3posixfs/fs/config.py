@@ -15,6 +15,9 @@ Unmapped = Literal["daemon", "deny"]
 # O_CREAT there, and others to follow symlinks (fs.protected_regular, fs.protected_symlinks).
 OPEN_DIRECTORY = 0o777
 CLOSED_DIRECTORY = 0o755
+# Seconds, see FsConfig.absence_ttl and new_folder_ttl.
+MOST_ABSENCE = 0.005
+NEW_FOLDER = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,20 @@ class FsConfig:
         if self.dir_mode is not None:
             return self.dir_mode
         return CLOSED_DIRECTORY if self.access == "posix" else OPEN_DIRECTORY
+
+    @property
+    def absence_ttl(self) -> float:
+        """Seconds for which a name that was not there is taken to be missing.
+
+        A program that makes a file asks for its name twice at once. It is no longer than that:
+        who puts an object through S3 and then looks for it here is to find it.
+        """
+        return min(self.metadata_ttl, MOST_ABSENCE)
+
+    @property
+    def new_folder_ttl(self) -> float:
+        """Seconds for which a folder that this mount made holds nothing but what came by it."""
+        return min(self.metadata_ttl, NEW_FOLDER)
 
     @property
     def owned_dir_mode(self) -> int:

@@ -121,6 +121,11 @@ class Listing:
             self.absent.clear()
         self.absent[name] = now
 
+    @property
+    def made_here(self) -> bool:
+        """Whether the folder is known to be complete because this mount has just made it."""
+        return self.complete and not self.pages
+
     def absent_since(self, name: bytes) -> float | None:
         """When the name was seen not to be there, by the monotonic clock; ``None`` where that
         is not known."""

@@ -58,7 +58,7 @@ class Resolver:
             raise refusal(ENAMETOOLONG)
         segment = key_segment(name)
         if segment is None:
-            raise NoEntry(name, state.config.metadata_ttl)
+            raise NoEntry(name, state.config.absence_ttl)
         for _ in range(ATTEMPTS):
             known = parent.children.get(name)
             if known is not None and (known.is_local or self.is_fresh(known)):
@@ -71,7 +71,9 @@ class Resolver:
             row = fresh.get(name) if fresh is not None else None
             seen = listing.absent_since(name)
             if seen is not None and not certain:
-                left = state.config.metadata_ttl - (state.now() - seen)
+                config = state.config
+                limit = config.new_folder_ttl if listing.made_here else config.absence_ttl
+                left = limit - (state.now() - seen)
                 if left > 0:
                     self._gone(parent, name)
                     raise NoEntry(name, left)
@@ -89,9 +91,9 @@ class Resolver:
             if entry is None:
                 self._gone(parent, name)
                 listing.note_absent(name, asked_at)
-                raise NoEntry(name, state.config.metadata_ttl)
+                raise NoEntry(name, state.config.absence_ttl)
             return state.table.attach(parent, name, entry)
-        return await self._overtaken(parent, name)
+        return await self._overtaken(parent, name, segment)
 
     @staticmethod
     async def settled(inode: Inode) -> None:
@@ -99,12 +101,16 @@ class Resolver:
         while inode.is_changing:  # noqa: ASYNC110 - many may end it, and few wait
             await trio.sleep(CHANGE_SECONDS)
 
-    async def _overtaken(self, parent: Inode, name: bytes) -> Inode:
-        # Own changes go on and on in this folder: what the table says now is as good as it gets.
+    async def _overtaken(self, parent: Inode, name: bytes, segment: str) -> Inode:
+        # Changes go on and on in this folder: what the table says now is as good as it gets, and
+        # where it has nothing (another version took the name away) what S3 says.
         known = parent.children.get(name)
-        if known is None:
+        if known is not None:
+            return known
+        entry = await self._ahead.fetch(parent, name, segment, None, None)
+        if entry is None:
             raise NoEntry(name, 0.0)
-        return known
+        return self._state.table.attach(parent, name, entry)
 
     def _gone(self, parent: Inode, name: bytes) -> None:
         known = parent.children.get(name)
@@ -162,7 +168,7 @@ class Resolver:
         buckets = await self.buckets()
         if name not in buckets:
             self._gone(root, name)
-            raise NoEntry(name, self._state.config.metadata_ttl)
+            raise NoEntry(name, self._state.config.absence_ttl)
         return self.bucket_inode(name, buckets[name])
 
     def bucket_inode(self, name: bytes, created: float) -> Inode:
