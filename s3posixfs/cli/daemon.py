@@ -24,14 +24,16 @@ import trio
 from s3posixfs.cli.control import Command, serve_control
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import (
+    DEFAULT_IDENTITIES,
     Endpoint,
     MountRequest,
+    cache_folder,
     filesystem_config,
     find_endpoint,
     optional_path,
     sts_url,
 )
-from s3posixfs.cli.mountpoints import control_socket, default_cache_folder
+from s3posixfs.cli.mountpoints import control_socket
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.credentials.provider import (
@@ -61,7 +63,6 @@ from s3posixfs.s3.client import S3Client
 
 logger = logging.getLogger("s3posixfs")
 
-DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
 _PR_SET_DUMPABLE = 4
 
 
@@ -79,12 +80,11 @@ def _identity_source(options: MountOptions, signers_store: Any) -> IdentitySourc
 def _daemon_credentials(
     options: MountOptions, endpoint: Endpoint, nursery: trio.Nursery, clock: SystemClock
 ) -> Refresher:
-    credentials_file = options.text("credentials_file")
     provider: CredentialsProvider = ProfileProvider(
         options.text("profile"),
         clock=clock,
         identity=options.text("profile") or "default",
-        credentials_file=Path(credentials_file) if credentials_file else None,
+        credentials_file=optional_path(options.text("credentials_file")),
     )
     role_arn = options.text("role_arn")
     if role_arn is not None:
@@ -164,7 +164,7 @@ class Mount:
                 cache=BlockCache(memory), budget=MemoryBudget(memory), nursery=nursery
             )
             staging = StagingArea(
-                self._cache_folder(),
+                cache_folder(options, request.mountpoint, request.source),
                 memory_limit=memory // 4,
                 disk_limit=None,
                 clock=self._clock,
@@ -206,12 +206,6 @@ class Mount:
                 f"cannot mount at {self._request.mountpoint}: {error}; "
                 "`s3posixfs doctor` says what is missing"
             ) from None
-
-    def _cache_folder(self) -> Path:
-        given = self._request.options.text("cache_dir")
-        if given is not None:
-            return Path(given)
-        return default_cache_folder(self._request.mountpoint, self._request.source)
 
     def _commands(
         self,

@@ -13,9 +13,14 @@ import click
 
 from s3posixfs.cli.common import echo_json, echo_table, json_option
 from s3posixfs.cli.mount_options import MountOptions, parse_options
+from s3posixfs.cli.mount_request import (
+    DEFAULT_IDENTITIES,
+    bucket_of,
+    find_endpoint,
+    optional_path,
+)
 from s3posixfs.core.errors import OperatorError
 
-DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
 # S3 refuses a request whose clock differs by 15 minutes; half of it is close.
 _SKEW_SECONDS = 450.0
 
@@ -93,7 +98,6 @@ def _identity_file(options: MountOptions) -> Finding:
 def _endpoint(source: str | None, options: MountOptions) -> Iterator[Finding]:
     import trio
 
-    from s3posixfs.cli.mount_request import find_endpoint
     from s3posixfs.core.clock import SystemClock
     from s3posixfs.credentials.provider import CredentialsError, ProfileProvider
     from s3posixfs.s3.check import check
@@ -104,13 +108,13 @@ def _endpoint(source: str | None, options: MountOptions) -> Iterator[Finding]:
     except OperatorError as error:
         yield Finding("endpoint", "failed", str(error), "name a profile that exists")
         return
-    credentials_file, ca_file = options.text("credentials_file"), options.text("ca_file")
+    credentials_file = optional_path(options.text("credentials_file"))
     provider = ProfileProvider(
         options.text("profile"),
         clock=SystemClock(),
-        credentials_file=Path(credentials_file) if credentials_file else None,
+        credentials_file=credentials_file,
     )
-    bucket = (source or "").strip("/").partition("/")[0] or None
+    bucket = bucket_of(source or "")
 
     async def ask() -> float:
         await provider.get()
@@ -118,7 +122,7 @@ def _endpoint(source: str | None, options: MountOptions) -> Iterator[Finding]:
             endpoint.url,
             region=endpoint.region,
             clock=SystemClock(),
-            ca_file=Path(ca_file) if ca_file else None,
+            ca_file=optional_path(options.text("ca_file")),
         ) as client:
             await check(client.acting_as(provider), bucket)
             return client.clock_offset

@@ -15,9 +15,9 @@ from typing import IO, Any
 import click
 
 from s3posixfs.cli.mount_options import OPTIONS, MountOptions, parse_options
+from s3posixfs.cli.mount_request import cache_folder
 from s3posixfs.cli.mountpoints import (
     check_mountpoint,
-    default_cache_folder,
     resolve_mountpoint,
 )
 from s3posixfs.core.errors import OperatorError
@@ -79,9 +79,7 @@ def _log_path(options: MountOptions, path: Path, source: str) -> Path:
     given = options.text("log_file")
     if given is not None:
         return Path(given)
-    cache = options.text("cache_dir")
-    folder = Path(cache) if cache is not None else default_cache_folder(path, source)
-    return folder / "mount.log"
+    return cache_folder(options, path, source) / "mount.log"
 
 
 def _start_daemon(request: dict[str, Any], log_path: Path) -> None:

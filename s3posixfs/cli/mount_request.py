@@ -8,8 +8,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from s3posixfs.cli.mount_options import MountOptions
+from s3posixfs.cli.mountpoints import default_cache_folder
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.fs.config import Access, FsConfig, SignAs, Unmapped
+
+DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
+
+
+def bucket_of(source: str) -> str | None:
+    """The bucket that a SOURCE names; None for all buckets."""
+    return source.strip("/").partition("/")[0] or None
+
+
+def cache_folder(options: MountOptions, mountpoint: Path, source: str) -> Path:
+    """Where the mount stages data and, unless told otherwise, logs."""
+    given = optional_path(options.text("cache_dir"))
+    return given if given is not None else default_cache_folder(mountpoint, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +44,7 @@ class MountRequest:
     @property
     def bucket(self) -> str | None:
         """The bucket to mount; None for all."""
-        return self.source.strip("/").partition("/")[0] or None
+        return bucket_of(self.source)
 
     @property
     def prefix(self) -> str:

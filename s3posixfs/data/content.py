@@ -110,11 +110,6 @@ class LocalContent:
         self._users = 0
         self._idle: trio.Event | None = None
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether no file was needed yet."""
-        return self._memory is not None
-
     async def write(self, offset: int, data: bytes) -> int:
         """Keep ``data``; how much was kept, which is less only where the disk became full.
 
