@@ -14,7 +14,7 @@ import pytest
 
 from tests.mount.conftest import BUCKET
 from tests.mount.mount_process import MountProcess
-from tests.mount.posix_kit import attempt
+from tests.mount.posix.kit import attempt
 from tests.store_process import StoreProcess, User
 
 if TYPE_CHECKING:

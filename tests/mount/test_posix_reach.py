@@ -14,8 +14,8 @@ import pytest
 
 from tests.mount.conftest import BUCKET
 from tests.mount.mount_process import MountProcess
-from tests.mount.posix_kit import User as Person
-from tests.mount.posix_kit import attempt, mode_of, opened, owner_of
+from tests.mount.posix.kit import User as Person
+from tests.mount.posix.kit import attempt, mode_of, opened, owner_of
 from tests.store_process import StoreProcess, User
 
 if TYPE_CHECKING:

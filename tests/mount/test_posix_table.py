@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.mount import posix_cases
 from tests.mount.conftest import BUCKET
 from tests.mount.mount_process import MountProcess
-from tests.mount.posix_kit import Case, People, User, differences, run_case
+from tests.mount.posix import cases
+from tests.mount.posix.kit import Case, People, User, differences, run_case
 
 pytestmark = pytest.mark.mount
 
@@ -39,7 +39,7 @@ def outcomes(case: Case, folder: Path, people: People, name: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", PEOPLE)
-@pytest.mark.parametrize("case", posix_cases.ALL, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", cases.ALL, ids=lambda case: case.__name__)
 def test_as_a_local_filesystem(local: Path, mount: MountProcess, case: Case, kind: str) -> None:
     name = f"{case.__name__}-{kind}"
     expected = outcomes(case, local, PEOPLE[kind], name)

@@ -22,6 +22,7 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
+TICK = 0.012  # seconds: more than the clock of any local filesystem takes to move on
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -33,6 +34,12 @@ def attempt(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error.errno))
     return result if type(result) in (str, bytes, bool, tuple, list) else "ok"
+
+
+def put(path: Path, data: bytes = b"content") -> Path:
+    """A new file with this content."""
+    path.write_bytes(data)
+    return path
 
 
 def opened(path: Path, flags: int, mode: int = 0o666) -> Any:

@@ -1,0 +1,52 @@
+"""The cases of the POSIX table, by system call. Each returns a list of what it saw."""
+
+from __future__ import annotations
+
+from tests.mount.posix import (
+    attributes,
+    folders,
+    links,
+    listing,
+    modes,
+    opening,
+    owners,
+    permissions,
+    renaming,
+    special,
+    times,
+    unlinking,
+    writing,
+)
+from tests.mount.posix.kit import Case
+
+ALL: tuple[Case, ...] = (
+    opening.open_flags,
+    opening.open_truncate_append,
+    opening.open_access_modes,
+    permissions.open_permissions,
+    permissions.folder_permissions,
+    writing.truncate_calls,
+    writing.holes,
+    writing.fallocate_calls,
+    writing.mmap_shared,
+    writing.locks,
+    modes.chmod_calls,
+    modes.set_id_bits,
+    modes.umask_and_creation,
+    modes.setgid_folder,
+    owners.chown_calls,
+    owners.chgrp_by_member,
+    times.times_of_files,
+    times.times_of_folders,
+    attributes.xattr_calls,
+    folders.mkdir_rmdir_calls,
+    folders.sticky_folder,
+    links.link_and_symlink_calls,
+    special.special_files,
+    renaming.rename_calls,
+    renaming.rename_open_files,
+    unlinking.unlink_calls,
+    listing.odd_names,
+    listing.reading_folders,
+    listing.inodes,
+)
