@@ -16,47 +16,32 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import trio
 
 from s3posixfs.cli.control import Command, serve_control
+from s3posixfs.cli.mount_credentials import identity_source, own_credentials, sts_settings
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import (
-    DEFAULT_IDENTITIES,
     Endpoint,
     MountRequest,
     cache_folder,
     filesystem_config,
     find_endpoint,
     optional_path,
-    sts_url,
 )
 from s3posixfs.cli.mountpoints import control_socket
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
-from s3posixfs.credentials.provider import (
-    AssumeRoleProvider,
-    CredentialsError,
-    CredentialsProvider,
-    ProfileProvider,
-)
+from s3posixfs.credentials.provider import CredentialsError, CredentialsProvider
 from s3posixfs.credentials.refresher import Refresher
 from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import MemoryBudget
 from s3posixfs.data.reader import Readers
 from s3posixfs.data.staging import StagingArea
 from s3posixfs.fs.filesystem import FileSystem
-from s3posixfs.fs.signers_s3 import (
-    FileIdentities,
-    IdentitySource,
-    NoIdentities,
-    S3Signers,
-    StoreIdentities,
-    StsSettings,
-    owner_id_of,
-)
+from s3posixfs.fs.signers_s3 import S3Signers, owner_id_of
 from s3posixfs.fuse.session import SessionOptions, serve
 from s3posixfs.s3.check import check
 from s3posixfs.s3.client import S3Client
@@ -66,39 +51,10 @@ logger = logging.getLogger("s3posixfs")
 _PR_SET_DUMPABLE = 4
 
 
-def _identity_source(options: MountOptions, signers_store: Any) -> IdentitySource:
-    given = options.text("identities")
-    if given == "auto":
-        return StoreIdentities(signers_store)
-    if given is not None:
-        return FileIdentities(Path(given))
-    if DEFAULT_IDENTITIES.exists():
-        return FileIdentities(DEFAULT_IDENTITIES)
-    return NoIdentities()
-
-
 def _daemon_credentials(
     options: MountOptions, endpoint: Endpoint, nursery: trio.Nursery, clock: SystemClock
 ) -> Refresher:
-    provider: CredentialsProvider = ProfileProvider(
-        options.text("profile"),
-        clock=clock,
-        identity=options.text("profile") or "default",
-        credentials_file=optional_path(options.text("credentials_file")),
-    )
-    role_arn = options.text("role_arn")
-    if role_arn is not None:
-        provider = AssumeRoleProvider(
-            provider,
-            sts_url=sts_url(options, endpoint),
-            region=endpoint.region,
-            role_arn=role_arn,
-            session_name="s3posixfs",
-            clock=clock,
-            duration=options.whole("session_duration"),
-            identity="daemon",
-            ca_file=optional_path(options.text("ca_file")),
-        )
+    provider = own_credentials(options, endpoint, clock)
     # Also over a profile: one that assumes a role, or asks a process, gives what expires.
     return Refresher(provider, nursery=nursery, clock=clock, random=random.random, name="daemon")
 
@@ -143,14 +99,8 @@ class Mount:
                 client,
                 credentials,
                 daemon_owner_id=await owner_id_of(store),
-                source=_identity_source(options, store),
-                sts=StsSettings(
-                    url=sts_url(options, endpoint),
-                    region=endpoint.region,
-                    duration=options.whole("session_duration"),
-                    ca_file=optional_path(options.text("ca_file")),
-                    credentials_file=optional_path(options.text("credentials_file")),
-                ),
+                source=identity_source(options, store),
+                sts=sts_settings(options, endpoint),
                 trusted_owners=frozenset(options.names("trusted_owners")),
                 clock=self._clock,
                 nursery=nursery,

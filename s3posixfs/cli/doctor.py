@@ -6,12 +6,12 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
-from s3posixfs.cli.common import echo_json, echo_table, json_option
+from s3posixfs.cli.common import json_option
+from s3posixfs.cli.findings import Finding, show
 from s3posixfs.cli.mount_options import MountOptions, parse_options
 from s3posixfs.cli.mount_request import (
     DEFAULT_IDENTITIES,
@@ -23,16 +23,6 @@ from s3posixfs.core.errors import OperatorError
 
 # S3 refuses a request whose clock differs by 15 minutes; half of it is close.
 _SKEW_SECONDS = 450.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. ``verdict`` is ok, warning or failed; ``remedy`` is empty when ok."""
-
-    subject: str
-    verdict: str
-    found: str
-    remedy: str = ""
 
 
 def _device() -> Finding:
@@ -165,11 +155,5 @@ def doctor(
 ) -> None:
     """Check this host, and the endpoint and credentials that the mount options name."""
     findings = examine(source, parse_options(comma_lists, {}))
-    if as_json:
-        echo_json([asdict(finding) for finding in findings])
-    else:
-        echo_table(
-            ["", "verdict", "found", "what to do"],
-            [[f.subject, f.verdict, f.found, f.remedy or "-"] for f in findings],
-        )
+    show(findings, as_json=as_json)
     context.exit(1 if any(finding.verdict == "failed" for finding in findings) else 0)

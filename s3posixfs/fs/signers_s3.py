@@ -140,6 +140,34 @@ class StsSettings:
     credentials_file: Path | None = None
 
 
+def provider_of(
+    identity: Identity, daemon: CredentialsProvider, sts: StsSettings, clock: Clock
+) -> CredentialsProvider | None:
+    """Where the credentials to act as an identity come from: its profile, or a role assumed with
+    the profile's or the ``daemon``'s. ``None`` where it has neither."""
+    source = daemon
+    if identity.profile is not None:
+        source = ProfileProvider(
+            identity.profile,
+            clock=clock,
+            identity=identity.name,
+            credentials_file=sts.credentials_file,
+        )
+    if identity.role_arn is None:
+        return source if identity.profile is not None else None
+    return AssumeRoleProvider(
+        source,
+        sts_url=sts.url,
+        region=sts.region,
+        role_arn=identity.role_arn,
+        session_name=identity.name,
+        clock=clock,
+        duration=sts.duration,
+        identity=identity.name,
+        ca_file=sts.ca_file,
+    )
+
+
 class S3Signers:
     """Implements :class:`~s3posixfs.fs.signers.Signers`; ``run`` keeps the map up to date."""
 
@@ -200,7 +228,7 @@ class S3Signers:
         known = self._signers.get(identity.name)
         if known is not None and known[0] == identity:
             return known[1]
-        provider = self._provider(identity)
+        provider = provider_of(identity, self._daemon_credentials, self._sts, self._clock)
         if provider is None:
             return None
         refresher = Refresher(
@@ -218,29 +246,6 @@ class S3Signers:
         )
         self._signers[identity.name] = (identity, signer, refresher)
         return signer
-
-    def _provider(self, identity: Identity) -> CredentialsProvider | None:
-        source = self._daemon_credentials
-        if identity.profile is not None:
-            source = ProfileProvider(
-                identity.profile,
-                clock=self._clock,
-                identity=identity.name,
-                credentials_file=self._sts.credentials_file,
-            )
-        if identity.role_arn is None:
-            return source if identity.profile is not None else None
-        return AssumeRoleProvider(
-            source,
-            sts_url=self._sts.url,
-            region=self._sts.region,
-            role_arn=identity.role_arn,
-            session_name=identity.name,
-            clock=self._clock,
-            duration=self._sts.duration,
-            identity=identity.name,
-            ca_file=self._sts.ca_file,
-        )
 
     # the map
 

@@ -7,7 +7,7 @@ import json
 import pwd
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard
 
@@ -136,7 +136,33 @@ def parse_identities(text: str, source: str, *, users: HostUsers | None = None) 
     Raises OperatorError naming file and line: TOML errors, unknown keys, missing or wrong
     values, names that the host does not know, and anything given to two identities.
     """
+    identities, problems = examine_identities(text, source, users=users)
+    if problems:
+        raise problems[0]
+    return IdentityMap(identities)
+
+
+def examine_identities(
+    text: str, source: str, *, users: HostUsers | None = None
+) -> tuple[tuple[Identity, ...], tuple[OperatorError, ...]]:
+    """What :func:`parse_identities` reads, with everything that is wrong instead of the first:
+    the identities that can be read, and the errors. Raises OperatorError where it is no TOML.
+    """
     users = users or PasswdUsers()
+    tables = _tables(text, source)
+    places = _Places(text, source, len(tables))
+    numbered: list[tuple[int, Identity]] = []
+    problems: list[OperatorError] = []
+    for index, table in enumerate(tables):
+        try:
+            numbered.append((index, _identity(index, table, places, users)))
+        except OperatorError as error:
+            problems.append(error)
+    problems.extend(_shared(numbered, places))
+    return tuple(identity for _, identity in numbered), tuple(problems)
+
+
+def _tables(text: str, source: str) -> list[dict[str, object]]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -152,10 +178,7 @@ def parse_identities(text: str, source: str, *, users: HostUsers | None = None) 
     tables = document.get("identity", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise OperatorError(f"{source}: write [[identity]], in double brackets")
-    places = _Places(text, source, len(tables))
-    identities = [_identity(index, table, places, users) for index, table in enumerate(tables)]
-    _refuse_shared(identities, places)
-    return IdentityMap(tuple(identities))
+    return tables
 
 
 def _identity(
@@ -226,10 +249,10 @@ def _posix_id(index: int, name: str, value: object, places: _Places) -> int:
     return value
 
 
-def _refuse_shared(identities: Sequence[Identity], places: _Places) -> None:
+def _shared(numbered: Sequence[tuple[int, Identity]], places: _Places) -> Iterator[OperatorError]:
     """Nothing that decides who someone is may be given to two identities."""
-    seen: dict[tuple[str, object], tuple[int, str]] = {}
-    for index, identity in enumerate(identities):
+    seen: dict[tuple[str, object], tuple[int, str, str]] = {}
+    for index, identity in numbered:
         claims: list[tuple[str, str, object]] = [
             ("name", "name", identity.name),
             ("uid", "uid", identity.owner.uid),
@@ -238,13 +261,12 @@ def _refuse_shared(identities: Sequence[Identity], places: _Places) -> None:
             *(("owner", "owner_ids", owner_id) for owner_id in identity.owner_ids),
         ]
         for space, name, value in claims:
-            first = seen.setdefault((space, value), (index, name))
-            if first[0] != index:
-                raise places.error(
+            first, key, holder = seen.setdefault((space, value), (index, name, identity.name))
+            if first != index:
+                yield places.error(
                     index,
                     name,
-                    f"{name} {value!r} is given to {identities[first[0]].name!r}"
-                    f" ({places.short(*first)}) already",
+                    f"{name} {value!r} is given to {holder!r} ({places.short(first, key)}) already",
                 )
 
 
