@@ -24,9 +24,11 @@ from s3posixfs.identity.policy_patterns import (
     ARN_FIELDS,
     Context,
     Pattern,
+    Variable,
     pattern,
     split_arn,
     tokenize,
+    unresolved,
 )
 
 # Whether one value of the request matches one value of the policy.
@@ -211,13 +213,18 @@ Quantifier = Literal["", "ForAllValues", "ForAnyValue"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One operator on one key."""
+    """One operator on one key.
+
+    ``required`` are variables without whose values it does not hold: "differs from what nobody
+    knows" must not open a door.
+    """
 
     key: str
     tests: tuple[Test, ...]
     negated: bool
     quantifier: Quantifier
     if_exists: bool
+    required: tuple[Variable, ...]
 
     def holds(self, context: Context) -> bool:
         """Raises :class:`EvaluationError` where the request's value can't be compared."""
@@ -226,7 +233,9 @@ class Condition:
         if not values:
             if self.if_exists or self.quantifier == "ForAllValues":
                 return True
-            return self.negated and not self.quantifier
+            return self.negated and not self.quantifier and not unresolved(self.required, context)
+        if unresolved(self.required, context):
+            return False
         if self.quantifier == "ForAllValues":
             return all(self._holds_for(value, context) for value in values)
         if self.quantifier == "ForAnyValue":
@@ -268,6 +277,11 @@ def _values(key: str, value: object) -> list[str]:
     return texts
 
 
+def _variables(texts: list[str]) -> tuple[Variable, ...]:
+    tokens = [token for text in texts for token in tokenize(text, variables=True, wildcards=False)]
+    return tuple(token for token in tokens if isinstance(token, Variable))
+
+
 def _parse_operator(name: str) -> tuple[TestFactory, bool, Quantifier, bool]:
     quantifier: Quantifier = ""
     base = name
@@ -283,8 +297,11 @@ def _parse_operator(name: str) -> tuple[TestFactory, bool, Quantifier, bool]:
     return *found, quantifier, if_exists
 
 
-def parse_condition(element: object, *, variables: bool) -> tuple[AnyCondition, ...]:
-    """Compile a Condition element; raises :class:`PolicyError` for anything not understood."""
+def parse_condition(element: object, *, variables: bool, allow: bool) -> tuple[AnyCondition, ...]:
+    """Compile a Condition element; raises :class:`PolicyError` for anything not understood.
+
+    In a statement that allows (``allow``), a negated operator needs the values of its variables.
+    """
     if not isinstance(element, Mapping):
         raise PolicyError("Condition is no object")
     conditions: list[AnyCondition] = []
@@ -312,5 +329,6 @@ def parse_condition(element: object, *, variables: bool) -> tuple[AnyCondition, 
                 tests = tuple(factory(text, variables) for text in texts)
             except PolicyError as error:
                 raise PolicyError(f"{name} of '{key}': {error}") from None
-            conditions.append(Condition(lower, tests, negated, quantifier, if_exists))
+            required = _variables(texts) if variables and negated and allow else ()
+            conditions.append(Condition(lower, tests, negated, quantifier, if_exists, required))
     return tuple(conditions)

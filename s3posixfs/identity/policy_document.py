@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from s3posixfs.identity.policy_actions import KNOWN_ACTIONS, expand_action
 from s3posixfs.identity.policy_conditions import AnyCondition, parse_condition
 from s3posixfs.identity.policy_errors import PolicyError
-from s3posixfs.identity.policy_patterns import Context
+from s3posixfs.identity.policy_patterns import Context, unresolved
 from s3posixfs.identity.policy_resources import (
     S3_ARN_PREFIX,
     Principals,
@@ -63,10 +63,16 @@ class Statement:
             and self.principals.matches(principal) is self.principals_negated
         ):
             return False
+        if self.resources_negated and not self.deny and self._names_unknown(context):
+            return False
         matched = any(resource.matches(arn, context) for resource in self.resources)
         if matched is self.resources_negated:
             return False
         return all(condition.holds(context) for condition in self.conditions)
+
+    def _names_unknown(self, context: Context) -> bool:
+        """Whether a resource has a variable without a value: "all but" it must allow nothing."""
+        return any(unresolved(resource.name.variables, context) for resource in self.resources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +273,7 @@ def _compile(
             for text in _strings(element, resource_element)
         ),
         resource_element == "NotResource",
-        parse_condition(element.get("Condition", {}), variables=variables),
+        parse_condition(element.get("Condition", {}), variables=variables, allow=effect == "Allow"),
         principals,
         principals_negated,
     )

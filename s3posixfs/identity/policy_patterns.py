@@ -45,6 +45,12 @@ class Variable:
 
 Token = str | Wildcard | Variable
 
+
+def unresolved(variables: Iterable[Variable], context: Context) -> bool:
+    """Whether one of them has no value in the context of a request."""
+    return any(variable.resolve(context) is None for variable in variables)
+
+
 _VARIABLE = re.compile(r"\s*([^\s,'{}$]+)\s*(?:,\s*'([^'{}]*)'\s*)?")
 _ESCAPES = {"*", "?", "$"}
 
@@ -178,14 +184,15 @@ def _glob(segments: Sequence[_Segment], text: str) -> bool:
 class Pattern:
     """A compiled text; ``matches`` says whether it matches in the context of a request."""
 
-    __slots__ = ("_segments", "fold", "tokens")
+    __slots__ = ("_segments", "fold", "tokens", "variables")
 
     def __init__(self, tokens: Sequence[Token], *, fold: bool = False) -> None:
         self.tokens = tuple(tokens)
         self.fold = fold
         # Without variables the segments are the same for every request.
         self._segments: tuple[_Segment, ...] | None = None
-        if not any(isinstance(token, Variable) for token in self.tokens):
+        self.variables = tuple(token for token in self.tokens if isinstance(token, Variable))
+        if not self.variables:
             self._segments = self._resolve({})
 
     def _resolve(self, context: Context) -> tuple[_Segment, ...] | None:

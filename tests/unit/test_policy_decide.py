@@ -172,8 +172,8 @@ def test_resources(resource: str, name: str, expected: bool) -> None:
     asked = request(key=name)
     allowed = [("p", document(statement("Allow", "s3:GetObject", resource)))]
     assert decide(asked, identity=allowed).allowed is expected
-    negated = {"Effect": "Allow", "Action": "s3:GetObject", "NotResource": resource}
-    assert decide(asked, identity=[("p", document(negated))]).allowed is not expected
+    negated = {"Effect": "Deny", "Action": "s3:GetObject", "NotResource": resource}
+    assert decide(asked, identity=[("p", document(ALL, negated))]).allowed is expected
 
 
 @pytest.mark.parametrize(
@@ -260,3 +260,49 @@ def test_a_long_pattern_does_not_hold_the_store_up() -> None:
     pattern = "arn:aws:s3:::" + "*a" * 900 + "b"
     allowed = [("p", document(statement("Allow", "s3:GetObject", pattern)))]
     assert not decide(request(key="a" * 1024), identity=allowed).allowed
+
+
+ARN = "arn:aws:s3:::"
+UNKNOWN = "${aws:PrincipalTag/team}"
+
+
+@pytest.mark.parametrize(
+    ("effect", "statement", "applies"),
+    [
+        # "All but what nobody knows" allows nothing, and denies everything.
+        ("Allow", {"NotResource": f"{ARN}b/{UNKNOWN}/*"}, False),
+        ("Deny", {"NotResource": f"{ARN}b/{UNKNOWN}/*"}, True),
+        ("Allow", {"NotResource": [f"{ARN}other", f"{ARN}b/{UNKNOWN}/*"]}, False),
+        ("Allow", {"NotResource": f"{ARN}b/${{aws:PrincipalTag/team, 'blue'}}/*"}, True),
+        ("Allow", {"Condition": {"StringNotEquals": {"s3:prefix": UNKNOWN}}}, False),
+        ("Deny", {"Condition": {"StringNotEquals": {"s3:prefix": UNKNOWN}}}, True),
+        ("Allow", {"Condition": {"StringNotLike": {"s3:prefix": ["x", f"{UNKNOWN}/*"]}}}, False),
+        ("Allow", {"Condition": {"ForAnyValue:StringNotEquals": {"s3:prefix": UNKNOWN}}}, False),
+        ("Allow", {"Condition": {"ForAllValues:StringNotEquals": {"s3:prefix": UNKNOWN}}}, False),
+        ("Allow", {"Condition": {"StringNotEqualsIfExists": {"s3:prefix": UNKNOWN}}}, False),
+        ("Allow", {"Condition": {"ArnNotLike": {"aws:PrincipalArn": f"arn:a:b:c:d:{UNKNOWN}"}}},
+         False),
+        # Without the key itself: AWS's advice against unresolved variables is …IfExists.
+        ("Allow", {"Condition": {"StringNotEquals": {"aws:Referer": UNKNOWN}}}, False),
+        ("Deny", {"Condition": {"StringNotEquals": {"aws:Referer": UNKNOWN}}}, True),
+        ("Allow", {"Condition": {"StringNotEqualsIfExists": {"aws:Referer": UNKNOWN}}}, True),
+        # A positive test of what nobody knows matches nothing, whatever the effect.
+        ("Allow", {"Condition": {"StringEquals": {"s3:prefix": UNKNOWN}}}, False),
+        ("Deny", {"Condition": {"StringEquals": {"s3:prefix": UNKNOWN}}}, False),
+        ("Deny", {"Resource": f"{ARN}b/{UNKNOWN}/*"}, False),
+    ],
+)  # fmt: skip
+def test_a_variable_without_a_value_opens_no_door(
+    effect: str, statement: dict[str, Any], applies: bool
+) -> None:
+    whole = {"Effect": effect, "Action": "s3:GetObject", **statement}
+    if "NotResource" not in whole:
+        whole.setdefault("Resource", "*")
+    everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    parts = [whole] if effect == "Allow" else [everything, whole]
+    document = parse_policy(json.dumps({"Version": "2012-10-17", "Statement": parts}))
+    context = {"s3:prefix": "a", "aws:principalarn": "arn:aws:iam:::user/alice"}
+    found = decide(
+        AccessRequest("s3:GetObject", f"{ARN}b/red/x", context), identity=[("p", document)]
+    )
+    assert found.allowed is (applies if effect == "Allow" else not applies)

@@ -85,8 +85,20 @@ def one(base: str, expected: str, actual: str, context: NaiveContext, variables:
     }[base]
 
 
+def unknown(texts: list[str], context: NaiveContext, variables: bool) -> bool:
+    """Whether any of a policy's texts can't be made out for want of a variable's value."""
+    return variables and any(
+        NEVER in regex(text, context, variables=True, wildcards=True) for text in texts
+    )
+
+
 def condition_holds(
-    operator: str, key: str, policy_values: list[str], context: NaiveContext, variables: bool
+    operator: str,
+    key: str,
+    policy_values: list[str],
+    context: NaiveContext,
+    variables: bool,
+    allows: bool,
 ) -> bool:
     found = context.get(key)
     request_values = [found] if isinstance(found, str) else list(found or ())
@@ -98,6 +110,10 @@ def condition_holds(
         operator = operator[: -len("IfExists")]
     quantifier, _, base = operator.rpartition(":")
     positive = base.replace("Not", "", 1)
+    if quantifier == "ForAllValues" and not request_values:
+        return True
+    if allows and positive != base and unknown(policy_values, context, variables):
+        return False
 
     def satisfied(value: str) -> bool:
         answers = [one(positive, text, value, context, variables) for text in policy_values]
@@ -115,6 +131,8 @@ def condition_holds(
 def applies(
     statement: dict[str, Any], action: str, resource: str, context: NaiveContext, variables: bool
 ) -> bool:
+    allows = statement["Effect"] == "Allow"
+
     def listed(name: str) -> list[str]:
         value = statement[name]
         return value if isinstance(value, list) else [value]
@@ -127,12 +145,15 @@ def applies(
     if "Resource" in statement:
         if not any(like(r, resource, context, variables) for r in listed("Resource")):
             return False
-    elif any(like(r, resource, context, variables) for r in listed("NotResource")):
-        return False
+    else:
+        if any(like(r, resource, context, variables) for r in listed("NotResource")):
+            return False
+        if allows and unknown(listed("NotResource"), context, variables):
+            return False
     for operator, keys in statement.get("Condition", {}).items():
         for key, value in keys.items():
             values = value if isinstance(value, list) else [value]
-            if not condition_holds(operator, key.lower(), values, context, variables):
+            if not condition_holds(operator, key.lower(), values, context, variables, allows):
                 return False
     return True
 
