@@ -34,6 +34,7 @@ from s3posixfs.store.service import Service
 log = logging.getLogger(__name__)
 
 _CHUNKED_OVERHEAD = 64 * 1024
+_READING = frozenset({"GET", "HEAD"})
 
 
 class Answered:
@@ -110,7 +111,7 @@ class StoreApplication:
         if request.method == "OPTIONS":
             return response
         try:
-            await self._service.run(cors.add_cors_headers, self._service, request, response)
+            await self._service.reading.run(cors.add_cors_headers, self._service, request, response)
         except BaseException as error:
             if isinstance(error, Exception):
                 log.error("no CORS headers for request %s", request.id, exc_info=error)
@@ -136,7 +137,7 @@ class StoreApplication:
             return await query_api.respond(service, request)
         if request.method == "OPTIONS" and request.bucket:
             request.audit.operation = "Preflight"
-            return await service.run(cors.preflight, service, request)
+            return await service.reading.run(cors.preflight, service, request)
         if post_object.is_form(request):
             return await post_object.post_object(service, request)
         request.caller = authenticate(
@@ -144,19 +145,23 @@ class StoreApplication:
         )
         operation = self._router.route(request)
         request.audit.operation = operation.name
+        threads = service.reading if request.method in _READING else service.writing
         if operation.handler is not None and not operation.body_limit:
-            return await service.run(self._authorised, operation, request)
-        await service.run(self._authorise, operation, request)
+            return await threads.run(self._authorised, operation, request)
         if operation.streaming is not None:
+            # What this reads (the bucket's policy) every request reads: it is in memory, and a
+            # thread would cost more.
+            self._authorise(operation, request)
             return await operation.streaming(service, request)
+        await service.reading.run(self._authorise, operation, request)
         await self._read_content(request, operation.body_limit)
-        return await service.run(self._call, operation, request)
+        return await threads.run(self._call, operation, request)
 
     async def _read_content(self, request: Request, limit: int) -> None:
         framing = _CHUNKED_OVERHEAD if request.who.payload.chunked else 0
         data = await request.body.read(limit + framing)
         if len(data) > 64 * 1024:
-            request.content = await self._service.run(verify_small, request, data)
+            request.content = await self._service.reading.run(verify_small, request, data)
         else:
             request.content = verify_small(request, data)
 

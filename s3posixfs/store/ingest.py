@@ -15,6 +15,7 @@ from s3posixfs.core.types import MIB
 from s3posixfs.store.http_body import Body
 from s3posixfs.store.payload import Claims, Proven, Verifier
 from s3posixfs.store.request import Request
+from s3posixfs.store.threads import Threads
 
 SMALL_BYTES = 256 * 1024
 _BUFFER_BYTES = MIB
@@ -38,7 +39,9 @@ SinkType = TypeVar("SinkType", bound=Sink)
 class Ingestor:
     """Receives bodies; counts those under way to keep their memory bounded."""
 
-    def __init__(self, threads: trio.CapacityLimiter) -> None:
+    def __init__(self, writing: Threads, threads: trio.CapacityLimiter) -> None:
+        """Small bodies are taken by ``writing``, large ones by threads that ``threads`` bounds."""
+        self._writing = writing
         self._threads = threads
         self._under_way = 0
 
@@ -56,9 +59,7 @@ class Ingestor:
         length = request.body.length
         if length is not None and length <= SMALL_BYTES:
             data = await request.body.read(SMALL_BYTES)
-            return await trio.to_thread.run_sync(
-                _small, request, claims, data, begin, commit, limiter=self._threads
-            )
+            return await self._writing.run(_small, request, claims, data, begin, commit)
         self._under_way += 1
         try:
             return await self._large(request, claims, begin, commit)

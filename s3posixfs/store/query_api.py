@@ -88,7 +88,7 @@ async def respond(service: Service, request: Request) -> Response:
         )
     handle = actions.handle if name == "iam" else sts.handle
     try:
-        return await service.run(handle, service, request)
+        return await service.writing.run(handle, service, request)
     except OperatorError as error:
         raise S3Error("ValidationError", str(error), status=400) from None
 

@@ -27,8 +27,12 @@ from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.lifecycle import DAY_SECONDS
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
+from s3posixfs.store.threads import Threads
 
-_THREADS = 64
+# Threads of one process: for what moves large bodies, and for each request (least, most).
+_BULK_THREADS = 64
+_READING_THREADS = (2, 32)
+_WRITING_THREADS = (8, 64)
 _MOST_OPEN_FILES = 65_536
 _LEAST_SESSION_SECONDS = 900
 # Lowers the shortest life of temporary credentials, so that tests can see them expire.
@@ -168,12 +172,14 @@ async def serve(
     day = day_seconds()
     tls = tls_context(config)
     prepare_root(config.root, config.state)
-    threads = trio.CapacityLimiter(_THREADS)
+    bulk = trio.CapacityLimiter(_BULK_THREADS)
     with (
         State.open(config.state, create=True, clock=clock) as state,
         closing(
             DirectoryBackend(config.root, user_of_uid=state.user_of_uid, clock=clock)
         ) as backend,
+        closing(Threads(*_READING_THREADS)) as reading,
+        closing(Threads(*_WRITING_THREADS)) as writing,
     ):
         audit = AuditLog(config.state / "audit.log")
         audit.open()
@@ -181,11 +187,12 @@ async def serve(
             state=state,
             backend=backend,
             authoriser=Authoriser(state, backend, clock),
-            ingestor=Ingestor(threads),
+            ingestor=Ingestor(writing, bulk),
             configurations=Configurations(backend),
             clock=clock,
             region=config.region,
-            threads=threads,
+            reading=reading,
+            writing=writing,
             least_session=least_session,
             day_seconds=day,
         )
@@ -198,13 +205,15 @@ async def serve(
         )
         application = StoreApplication(service, audit, domain=config.domain)
         limits = Limits.within(raise_open_files())
-        server = HttpServer(application, threads=threads, tls=tls, limits=limits)
+        server = HttpServer(application, threads=bulk, tls=tls, limits=limits)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_drain_on_signal, signals, server)
                 nursery.start_soon(expirer.run)
-                async with trio.open_nursery() as writing:
-                    writing.start_soon(audit.run)
+                nursery.start_soon(reading.watch)
+                nursery.start_soon(writing.watch)
+                async with trio.open_nursery() as auditing:
+                    auditing.start_soon(audit.run)
                     ready()
                     await server.serve(listeners)
                     audit.close()

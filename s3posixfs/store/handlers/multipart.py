@@ -90,7 +90,7 @@ async def upload_part(service: Service, request: Request) -> Response:
     """UploadPart: stored only if every claim about the body is true."""
     check_write_headers(request)
     number = _part_number(request)
-    upload = await service.run(_upload, service, request)
+    upload = await service.reading.run(_upload, service, request)
     wanted = upload.checksum_algorithm
     # Where the upload names no algorithm, the whole gets the default one, whatever parts bring.
     further = DEFAULT_ALGORITHM if wanted is None else None

@@ -57,7 +57,7 @@ async def post_object(service: Service, request: Request) -> Response:
     fields = {name.lower(): value for name, value in form.values.items()}
     request.key = _key_of(form, fields)
     upload = replace(request, body=file, headers=_headers_of(request, fields))
-    policy, facts = await service.run(_admitted, service, request, upload, form, fields)
+    policy, facts = await service.reading.run(_admitted, service, request, upload, form, fields)
     file.most = MAX_PART_BYTES if policy is None or policy.most is None else policy.most
     least = policy.least if policy is not None else 0
     claims = claims_of(upload)
