@@ -21,10 +21,14 @@ from typing import Any
 import trio
 
 from s3posixfs.cli.control import Command, serve_control
-from s3posixfs.cli.mount_credentials import identity_source, own_credentials, sts_settings
+from s3posixfs.cli.mount_credentials import (
+    credential_settings,
+    identity_source,
+    own_credentials,
+    sts_client,
+)
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import (
-    Endpoint,
     MountRequest,
     cache_folder,
     filesystem_config,
@@ -49,14 +53,6 @@ from s3posixfs.s3.client import S3Client
 logger = logging.getLogger("s3posixfs")
 
 _PR_SET_DUMPABLE = 4
-
-
-def _daemon_credentials(
-    options: MountOptions, endpoint: Endpoint, nursery: trio.Nursery, clock: SystemClock
-) -> Refresher:
-    provider = own_credentials(options, endpoint, clock)
-    # Also over a profile: one that assumes a role, or asks a process, gives what expires.
-    return Refresher(provider, nursery=nursery, clock=clock, random=random.random, name="daemon")
 
 
 class Mount:
@@ -90,8 +86,16 @@ class Mount:
                     ca_file=optional_path(options.text("ca_file")),
                 )
             )
+            sts = await stack.enter_async_context(sts_client(options, endpoint, client.clock))
             nursery = await stack.enter_async_context(trio.open_nursery())
-            credentials = _daemon_credentials(options, endpoint, nursery, self._clock)
+            # Also over a profile: one that assumes a role, or asks a process, gives what expires.
+            credentials = Refresher(
+                own_credentials(options, sts, client.clock),
+                nursery=nursery,
+                clock=client.clock,
+                random=random.random,
+                name="daemon",
+            )
             await _first_credentials(credentials)
             store = client.acting_as(credentials, "daemon")
             await check(store, request.bucket, prefix=request.prefix)
@@ -100,9 +104,8 @@ class Mount:
                 credentials,
                 daemon_owner_id=await owner_id_of(store),
                 source=identity_source(options, store),
-                sts=sts_settings(options, endpoint),
+                settings=credential_settings(options, sts),
                 trusted_owners=frozenset(options.names("trusted_owners")),
-                clock=self._clock,
                 nursery=nursery,
             )
             await signers.load()

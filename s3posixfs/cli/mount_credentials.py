@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import DEFAULT_IDENTITIES, Endpoint, optional_path, sts_url
-from s3posixfs.core.clock import Clock
+from s3posixfs.core.clock import StoreClock
 from s3posixfs.credentials.provider import (
     AssumeRoleProvider,
     CredentialsProvider,
     ProfileProvider,
 )
 from s3posixfs.fs.signers_s3 import (
+    CredentialSettings,
     FileIdentities,
     IdentitySource,
     NoIdentities,
     StoreIdentities,
-    StsSettings,
 )
 from s3posixfs.s3.store import S3ObjectStore
+from s3posixfs.s3.sts import StsClient
 
 
-def own_credentials(options: MountOptions, endpoint: Endpoint, clock: Clock) -> CredentialsProvider:
+def sts_client(options: MountOptions, endpoint: Endpoint, clock: StoreClock) -> StsClient:
+    """The STS endpoint that roles are assumed at; close it when done. Raises OperatorError."""
+    return StsClient(
+        sts_url(options, endpoint),
+        region=endpoint.region,
+        clock=clock,
+        random=random.random,
+        ca_file=optional_path(options.text("ca_file")),
+    )
+
+
+def own_credentials(
+    options: MountOptions, sts: StsClient, clock: StoreClock
+) -> CredentialsProvider:
     """Those that the mount signs its own requests with; nothing is fetched yet."""
     provider: CredentialsProvider = ProfileProvider(
         options.text("profile"),
@@ -33,27 +48,22 @@ def own_credentials(options: MountOptions, endpoint: Endpoint, clock: Clock) -> 
     role_arn = options.text("role_arn")
     if role_arn is None:
         return provider
-    settings = sts_settings(options, endpoint)
     return AssumeRoleProvider(
         provider,
-        sts_url=settings.url,
-        region=settings.region,
+        sts,
         role_arn=role_arn,
         session_name="s3posixfs",
         clock=clock,
-        duration=settings.duration,
+        duration=options.whole("session_duration"),
         identity="daemon",
-        ca_file=settings.ca_file,
     )
 
 
-def sts_settings(options: MountOptions, endpoint: Endpoint) -> StsSettings:
-    """How roles are assumed."""
-    return StsSettings(
-        url=sts_url(options, endpoint),
-        region=endpoint.region,
+def credential_settings(options: MountOptions, sts: StsClient) -> CredentialSettings:
+    """How identities get theirs."""
+    return CredentialSettings(
+        sts,
         duration=options.whole("session_duration"),
-        ca_file=optional_path(options.text("ca_file")),
         credentials_file=optional_path(options.text("credentials_file")),
     )
 

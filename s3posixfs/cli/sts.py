@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shlex
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import click
 import trio
 
 from s3posixfs.cli.common import echo_json, json_option, read_secret_file, run_command
-from s3posixfs.core.clock import SystemClock
+from s3posixfs.core.clock import StoreClock, SystemClock
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import Credentials
 from s3posixfs.credentials.provider import (
@@ -22,6 +23,7 @@ from s3posixfs.credentials.provider import (
     StaticProvider,
     compact_json,
 )
+from s3posixfs.s3.sts import StsClient
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,7})([smhdw]?)")
@@ -98,19 +100,28 @@ def assume_role(
     """
 
     def run() -> None:
-        provider = AssumeRoleProvider(
-            _caller(profile, access_key, secret_key_file),
-            sts_url=_url(endpoint_url),
-            region=region,
-            role_arn=role_arn,
-            session_name="s3posixfs-sts",
-            clock=SystemClock(),
-            duration=parse_duration(duration),
-            policy=_policy(policy_file) if policy_file is not None else None,
-            ca_file=ca_file,
-        )
+        clock = StoreClock(SystemClock())
+
+        async def ask() -> Credentials:
+            async with StsClient(
+                endpoint_url, region=region, clock=clock, random=random.random, ca_file=ca_file
+            ) as endpoint:
+                provider = AssumeRoleProvider(
+                    caller,
+                    endpoint,
+                    role_arn=role_arn,
+                    session_name="s3posixfs-sts",
+                    clock=clock,
+                    duration=seconds,
+                    policy=policy,
+                )
+                return await provider.get()
+
+        caller = _caller(profile, access_key, secret_key_file)
+        seconds = parse_duration(duration)
+        policy = _policy(policy_file) if policy_file is not None else None
         try:
-            credentials = trio.run(provider.get)
+            credentials = trio.run(ask)
         except CredentialsError as error:
             raise OperatorError(f"no credentials from {endpoint_url}: {error.cause}") from error
         _show(credentials, as_json)
@@ -126,12 +137,6 @@ def _caller(
     if profile is None and access_key is not None and secret_key_file is not None:
         return StaticProvider(Credentials(access_key, read_secret_file(secret_key_file)))
     raise click.UsageError("give either --profile, or --access-key with --secret-key-file")
-
-
-def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise OperatorError(f"endpoint URL {text!r}: give http://HOST:PORT or https://HOST")
-    return text
 
 
 def _policy(path: Path) -> str:

@@ -1,13 +1,14 @@
 """Where credentials come from: given, by the AWS configuration, or assumed through STS.
 
-boto3 does what is not hot here (profiles, credential processes, SSO, web identity, AssumeRole);
-it blocks, so every call of it runs in a thread.
+boto3 does what is not hot here (profiles, credential processes, SSO, web identity, containers and
+instances); it blocks, so every call of it runs in a thread.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,10 +22,17 @@ from s3posixfs.core.types import Credentials
 if TYPE_CHECKING:
     from botocore.session import Session
 
+logger = logging.getLogger(__name__)
+
+# A credential process or a metadata service that says nothing for so long is given up.
+PROFILE_SECONDS = 60.0
+# Below this life a source is asked too often to be kind to it.
+SHORT_LIFE_SECONDS = 1800.0
 # Credentials this close to their end (seconds) count as ended; a tenth of a short life.
 MARGIN_SECONDS = 60.0
 MARGIN_SHARE = 0.1
 RGW_LONGEST_SECONDS = 3600
+_REFUSED = frozenset({400, 401, 403})
 
 
 class CredentialsError(S3Error):
@@ -59,6 +67,20 @@ class CredentialsProvider(Protocol):
         ...
 
 
+class AssumesRoles(Protocol):
+    """An STS endpoint. Raises S3Error."""
+
+    async def assume_role(
+        self,
+        source: Credentials,
+        *,
+        role_arn: str,
+        session_name: str,
+        duration: int,
+        policy: str | None,
+    ) -> Credentials: ...
+
+
 def margin_of(life: float) -> float:
     """Seconds before its end at which a pair that lives ``life`` seconds is not used any more."""
     return min(MARGIN_SECONDS, MARGIN_SHARE * max(life, 0.0))
@@ -80,7 +102,11 @@ class StaticProvider:
 
 
 class _Fetching:
-    """Keeps what was fetched until shortly before its end; one fetch at a time."""
+    """Keeps what was fetched until shortly before its end; one fetch at a time.
+
+    What its source has just given is handed out even if it has ended by this host's clock:
+    that clock may be wrong, and the store will say.
+    """
 
     def __init__(self, identity: str, clock: Clock) -> None:
         self._identity = identity
@@ -104,15 +130,11 @@ class _Fetching:
             if current is not None and current is not old and self._clock.time() < self._use_until:
                 return current
             fetched = await self._fetch()
-            now = self._clock.time()
             if fetched.expires_at is None:
                 self._use_until = float("inf")
             else:
-                self._use_until = fetched.expires_at - margin_of(fetched.expires_at - now)
-                if self._use_until <= now:
-                    raise CredentialsError(
-                        self._identity, "what was given has expired, by this host's clock"
-                    )
+                life = fetched.expires_at - self._clock.time()
+                self._use_until = fetched.expires_at - margin_of(life)
             if fetched == current and current is not None:
                 return current  # the same pair as before: keep its signer
             self._current = fetched
@@ -140,9 +162,34 @@ class ProfileProvider(_Fetching):
         super().__init__(identity or profile or "default", clock)
         self._profile = profile
         self._credentials_file = credentials_file
+        # One of its own: a program that hangs holds up nobody else, and is not started again.
+        self._thread = trio.CapacityLimiter(1)
+        self._warned = False
 
     async def _fetch(self) -> Credentials:
-        return await trio.to_thread.run_sync(self._load)
+        try:
+            with trio.fail_after(PROFILE_SECONDS):
+                found = await trio.to_thread.run_sync(
+                    self._load, limiter=self._thread, abandon_on_cancel=True
+                )
+        except trio.TooSlowError:
+            raise CredentialsError(
+                self._identity,
+                f"{self._where()} gave no credentials within {PROFILE_SECONDS:.0f} s",
+            ) from None
+        life = (found.expires_at or float("inf")) - self._clock.time()
+        if life < SHORT_LIFE_SECONDS and not self._warned:
+            self._warned = True
+            logger.warning(
+                "credentials of %s live only %.0f s; have %s give ones for 3,600 s or more",
+                self._identity,
+                life,
+                self._where(),
+            )
+        return found
+
+    def _where(self) -> str:
+        return f"profile {self._profile!r}" if self._profile else "the AWS configuration"
 
     def _load(self) -> Credentials:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -153,11 +200,10 @@ class ProfileProvider(_Fetching):
                 session.set_config_variable("credentials_file", str(self._credentials_file))
             found: Any = session.get_credentials()
             if found is None:
-                where = f"profile {self._profile!r}" if self._profile else "the AWS configuration"
-                raise CredentialsError(self._identity, f"{where} has no credentials")
+                raise CredentialsError(self._identity, f"{self._where()} has no credentials")
             frozen = found.get_frozen_credentials()
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise CredentialsError(self._identity, _cause(error)) from error
+        except (BotoCoreError, ClientError, OSError, ValueError, KeyError) as error:
+            raise CredentialsError(self._identity, f"{self._where()}: {_cause(error)}") from error
         # Only the refreshable kinds have an expiry, in a field without a public name.
         expiry = getattr(found, "_expiry_time", None)
         return Credentials(
@@ -169,7 +215,7 @@ class ProfileProvider(_Fetching):
 
 
 class AssumeRoleProvider(_Fetching):
-    """Temporary credentials from ``AssumeRole`` at ``sts_url``, called with ``source``'s.
+    """Temporary credentials from ``AssumeRole`` at ``sts``, called with ``source``'s.
 
     ``duration`` is in seconds; ``policy`` a session policy as JSON text, sent without white
     space (Ceph RGW takes no other). Fetches anew when asked shortly before the end; wrap it
@@ -179,89 +225,62 @@ class AssumeRoleProvider(_Fetching):
     def __init__(
         self,
         source: CredentialsProvider,
+        sts: AssumesRoles,
         *,
-        sts_url: str,
-        region: str,
         role_arn: str,
         session_name: str,
         clock: Clock,
         duration: int = 3600,
         policy: str | None = None,
         identity: str = "",
-        ca_file: Path | None = None,
     ) -> None:
         super().__init__(identity or role_arn, clock)
         self._source = source
-        self._sts_url = sts_url
-        self._region = region
+        self._sts = sts
         self._role_arn = role_arn
         self._session_name = session_name_of(session_name)
         self._duration = duration
         self._policy = compact_json(policy) if policy is not None else None
-        self._ca_file = ca_file
 
     async def _fetch(self) -> Credentials:
-        source = await self._source.get()
-        return await trio.to_thread.run_sync(self._assume, source)
-
-    def _assume(self, source: Credentials) -> Credentials:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        arguments: dict[str, Any] = {
-            "RoleArn": self._role_arn,
-            "RoleSessionName": self._session_name,
-            "DurationSeconds": self._duration,
-        }
-        if self._policy is not None:
-            arguments["Policy"] = self._policy
         try:
-            client: Any = _session(None).create_client(
-                "sts",
-                region_name=self._region,
-                endpoint_url=self._sts_url,
-                aws_access_key_id=source.access_key,
-                aws_secret_access_key=source.secret_key,
-                aws_session_token=source.session_token,
-                verify=str(self._ca_file) if self._ca_file else None,
-                config=Config(
-                    connect_timeout=5,
-                    read_timeout=15,
-                    retries={"total_max_attempts": 2},
-                    # How short a session may be is the store's to say.
-                    parameter_validation=False,
-                ),
-            )
-            client.meta.events.register("before-parse.sts.AssumeRole", _wrap_bare_error)
+            source = await self._source.get()
             try:
-                answer = client.assume_role(**arguments)["Credentials"]
-            finally:
-                client.close()
-            return Credentials(
-                answer["AccessKeyId"],
-                answer["SecretAccessKey"],
-                answer["SessionToken"],
-                answer["Expiration"].timestamp(),
-            )
-        except (BotoCoreError, ClientError, OSError, KeyError) as error:
-            cause = _cause(error)
-            if cause.startswith("InvalidArgument") and self._duration > RGW_LONGEST_SECONDS:
-                cause += f"; Ceph RGW gives at most {RGW_LONGEST_SECONDS:,} s"
-            raise CredentialsError(self._identity, cause) from error
+                return await self._assume(source)
+            except S3Error as error:
+                if error.status not in _REFUSED:
+                    raise
+                # The key may have been rotated, or its own session be over.
+                newer = await self._source.refresh(source)
+                if newer is source:
+                    raise
+            return await self._assume(newer)
+        except CredentialsError as error:
+            own = error.identity == self._identity
+            raise CredentialsError(self._identity, error.cause if own else str(error)) from error
+        except S3Error as error:
+            raise CredentialsError(self._identity, self._explained(error)) from error
+
+    async def _assume(self, source: Credentials) -> Credentials:
+        return await self._sts.assume_role(
+            source,
+            role_arn=self._role_arn,
+            session_name=self._session_name,
+            duration=self._duration,
+            policy=self._policy,
+        )
+
+    def _explained(self, error: S3Error) -> str:
+        cause = f"AssumeRole: {error}"
+        if error.code == "InvalidArgument" and self._duration > RGW_LONGEST_SECONDS:
+            cause += f"; Ceph RGW gives at most {RGW_LONGEST_SECONDS:,} s"
+        return cause
 
 
 def _session(profile: str | None) -> Session:
     import botocore.session
 
     return botocore.session.Session(profile=profile)
-
-
-def _wrap_bare_error(response_dict: dict[str, Any], **_: object) -> None:
-    """Ceph RGW sends ``<Error>`` without STS's ``<ErrorResponse>``: botocore reads only that."""
-    body: bytes = response_dict["body"]
-    start = body.find(b"<Error>")
-    if response_dict["status_code"] >= 300 and start >= 0 and b"<ErrorResponse" not in body:
-        response_dict["body"] = b"<ErrorResponse>" + body[start:] + b"</ErrorResponse>"
 
 
 def _cause(error: Exception) -> str:
@@ -273,7 +292,10 @@ def _cause(error: Exception) -> str:
         if code:
             return f"{code}: {message}" if message else str(code)
     if isinstance(error, KeyError):
-        return f"the answer of the STS endpoint has no {error}"
+        return f"{error} is missing in what was given"
+    if isinstance(error, ValueError):
+        # Its text may quote what was to be read, which may hold a secret.
+        return "what was given cannot be read"
     return " ".join(str(error).split())
 
 

@@ -10,15 +10,23 @@ import trio
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.types import Credentials
-from s3posixfs.credentials.provider import CredentialsError, CredentialsProvider, margin_of
+from s3posixfs.credentials.lifetime import Held
+from s3posixfs.credentials.provider import CredentialsError, CredentialsProvider
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
-# Below this life a store is asked too often to be kind.
-SHORT_LIFE_SECONDS = 1800.0
-# A monotonic timer stands still while a machine sleeps: look at the wall clock this often.
+# When nothing valid is left, only who asks needs an answer: the background asks ever less.
+LONGEST_RETRY_SECONDS = 300.0
+# All timers stand still while a machine sleeps: look at the clocks this often.
 LOOK_SECONDS = 30.0
+# How long who asks waits for newer credentials while the old ones are still good.
+PATIENCE_SECONDS = 2.0
+# A failure answers all who ask within this time, so that a busy program does not ask STS at the
+# rate of its own requests.
+REST_SECONDS = 1.0
+# Credentials this new are not replaced because a store refused them.
+QUIET_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,10 @@ class RefreshStatus:
 class _Flight:
     """A fetch under way, shared by all who wait for it."""
 
-    __slots__ = ("done", "error", "result")
+    __slots__ = ("began", "done", "error", "result")
 
     def __init__(self) -> None:
+        self.began = trio.current_time()
         self.done = trio.Event()
         self.result: Credentials | None = None
         self.error: CredentialsError | None = None
@@ -49,7 +58,8 @@ class Refresher:
 
     The background task lives in ``nursery``, as does each fetch: a caller who is cancelled
     leaves the fetch to the others who wait for it. A failed refresh keeps credentials that are
-    still valid and is tried again every 10 s (sooner for short lives).
+    still valid and is tried again every 10 to 12 s (sooner for short lives), and ever less often
+    once nothing valid is left.
     """
 
     def __init__(
@@ -66,150 +76,167 @@ class Refresher:
         self._clock = clock
         self._random = random
         self._name = name
-        self._current: Credentials | None = None
-        self._fetched_at = 0.0
+        self._held: Held | None = None
+        self._asked_at = float("-inf")  # monotonic, of the last answer of the source
+        self._failed_at = float("-inf")
+        self._failure: CredentialsError | None = None
         self._flight: _Flight | None = None
-        self._running = False
-        self._refreshes = 0
+        self._keeping: trio.CancelScope | None = None
+        self._retired = False
+        self._fetches = 0
         self._last_error: str | None = None
 
     @property
     def status(self) -> RefreshStatus:
         """Expiry, last failure and number of refreshes (the first fetch is not one)."""
-        expires_at = self._current.expires_at if self._current else None
-        return RefreshStatus(expires_at, self._last_error, max(0, self._refreshes - 1))
+        expires_at = self._held.credentials.expires_at if self._held else None
+        return RefreshStatus(expires_at, self._last_error, max(0, self._fetches - 1))
 
     async def start(self) -> None:
         """Fetch the first credentials now. Raises CredentialsError."""
         await self.get()
 
+    def retire(self) -> None:
+        """Renew no more ahead of time: only who still has a file open asks from now on."""
+        self._retired = True
+        if self._keeping is not None:
+            self._keeping.cancel()
+
     async def get(self) -> Credentials:
-        """The present credentials; waits only when they are at or near their end."""
-        current = self._current
-        if current is not None and self._usable(current):
-            return current
-        try:
+        """The present credentials; waits only when they are at or near their end.
+
+        While they are good it waits for no more than 2 s, and not at all where renewing them
+        has just failed.
+        """
+        held = self._held
+        if held is not None and (held.usable or self._is_doubtful(held)):
+            return held.credentials
+        if held is None or not held.valid:
             return await self._renewed()
-        except CredentialsError:
-            # Near their end but still good: better than an error.
-            current = self._current
-            if current is not None and self._valid(current):
-                return current
-            raise
+        if not self._resting():
+            flight = self._launched()
+            with trio.move_on_at(flight.began + PATIENCE_SECONDS):
+                await flight.done.wait()
+        current = self._held
+        return current.credentials if current is not None else held.credentials
 
     async def refresh(self, rejected: Credentials) -> Credentials:
         """Newer credentials than ``rejected``; the same again right after they were fetched."""
-        current = self._current
-        if current is not None and current is not rejected and self._valid(current):
-            return current
-        if current is rejected and self._clock.time() - self._fetched_at < self._quiet():
-            return current  # as new as can be: the refusal has another cause
+        held = self._held
+        if held is not None and held.credentials is not rejected and held.valid:
+            return held.credentials
+        quiet = min(QUIET_SECONDS, 0.05 * max(self._life(), 0.0))
+        if held is not None and self._clock.monotonic() - self._asked_at < quiet:
+            return held.credentials  # as new as can be: the refusal has another cause
         return await self._renewed()
 
     # when
 
     def _life(self) -> float:
-        current = self._current
-        if current is None or current.expires_at is None:
-            return float("inf")
-        return max(current.expires_at - self._fetched_at, 0.0)
+        return self._held.life if self._held is not None else float("inf")
 
-    def _usable(self, credentials: Credentials) -> bool:
-        expires_at = credentials.expires_at
-        return expires_at is None or self._clock.time() < expires_at - margin_of(self._life())
+    def _is_doubtful(self, held: Held) -> bool:
+        """Whether they had ended when they came, by a clock that the store may set right yet."""
+        return held.life <= 0 and self._clock.monotonic() - self._asked_at < RETRY_SECONDS
 
-    def _valid(self, credentials: Credentials) -> bool:
-        return credentials.expires_at is None or self._clock.time() < credentials.expires_at
-
-    def _pause(self) -> float:
-        """Seconds between attempts after a failure."""
-        return min(RETRY_SECONDS, max(0.05, self._life() * 0.05))
-
-    def _quiet(self) -> float:
-        """Seconds in which credentials are not fetched again because a store refused them."""
-        return min(5.0, self._life() * 0.05)
+    def _resting(self) -> bool:
+        rest = min(REST_SECONDS, 0.05 * max(self._life(), 0.0))
+        return self._failure is not None and self._clock.monotonic() - self._failed_at < rest
 
     # fetching
 
     async def _renewed(self) -> Credentials:
-        flight = self._flight
-        if flight is None:
-            flight = self._flight = _Flight()
-            self._nursery.start_soon(self._fly, flight)
+        if self._failure is not None and self._resting():
+            raise CredentialsError(self._failure.identity, self._failure.cause)
+        flight = self._launched()
         await flight.done.wait()
         if flight.result is not None:
             return flight.result
         raise flight.error or CredentialsError(self._name, "the daemon is stopping")
 
+    def _launched(self) -> _Flight:
+        flight = self._flight
+        if flight is None:
+            flight = self._flight = _Flight()
+            self._nursery.start_soon(self._fly, flight)
+        return flight
+
     async def _fly(self, flight: _Flight) -> None:
+        held = self._held
         try:
-            old = self._current
-            if old is None:
+            if held is None:
                 fetched = await self._source.get()
             else:
-                fetched = await self._source.refresh(old)
-            flight.result = fetched
+                fetched = await self._source.refresh(held.credentials)
             self._accept(fetched)
+            flight.result = fetched
         except CredentialsError as error:
             flight.error = error
-            self._complain(error)
+            self._fail(error)
         except Exception as error:
             # One identity's trouble must not end the daemon that all share.
             logger.exception("fetching credentials of %s failed", self._name)
             flight.error = CredentialsError(self._name, type(error).__name__)
-            self._complain(flight.error)
+            self._fail(flight.error)
         finally:
             self._flight = None
             flight.done.set()
 
     def _accept(self, fetched: Credentials) -> None:
-        now = self._clock.time()
-        if self._last_error is not None:
+        self._asked_at = self._clock.monotonic()
+        self._failure = None
+        if self._held is None or fetched is not self._held.credentials:
+            self._fetches += 1
+            self._held = Held.now(fetched, self._clock)
+        if not self._held.valid:
+            self._complain("what was given has expired, by this host's clock")
+        elif self._last_error is not None:
             logger.info("credentials of %s are refreshed again", self._name)
-        self._last_error = None
-        if fetched is not self._current:
-            self._refreshes += 1
-            self._current = fetched
-            self._fetched_at = now
-        if fetched.expires_at is None or self._running:
-            return
-        if self._life() < SHORT_LIFE_SECONDS:
-            logger.warning(
-                "credentials of %s live only %.0f s; 3,600 s or more spare the store",
-                self._name,
-                self._life(),
-            )
-        self._running = True
-        self._nursery.start_soon(self._keep)
+            self._last_error = None
+        if fetched.expires_at is not None and self._keeping is None and not self._retired:
+            self._keeping = trio.CancelScope()
+            self._nursery.start_soon(self._keep, self._keeping)
 
-    def _complain(self, error: CredentialsError) -> None:
-        if self._last_error is None:
-            logger.warning("credentials of %s were not refreshed: %s", self._name, error.cause)
-        self._last_error = error.cause
+    def _fail(self, error: CredentialsError) -> None:
+        self._failure = error
+        self._failed_at = self._clock.monotonic()
+        self._complain(error.cause)
 
-    async def _keep(self) -> None:
+    def _complain(self, cause: str) -> None:
+        # One line a cause, not one a try.
+        if self._last_error != cause:
+            logger.warning("credentials of %s were not refreshed: %s", self._name, cause)
+        self._last_error = cause
+
+    # ahead of time
+
+    async def _keep(self, scope: trio.CancelScope) -> None:
         """Renew before the end, for as long as the credentials have one."""
         try:
-            while self._current is not None and self._current.expires_at is not None:
-                share = 0.5 + 0.2 * self._random()
-                await self._sleep_until(self._fetched_at + self._life() * share)
-                before = self._current
-                while self._current is before:
-                    try:
-                        await self._renewed()
-                    except CredentialsError:
-                        await trio.sleep(self._pause())
-                    else:
-                        if self._current is before:
-                            # The source gave the same pair (it cannot renew yet).
-                            await trio.sleep(self._pause())
+            with scope:
+                while (held := self._held) is not None and held.credentials.expires_at is not None:
+                    share = 0.5 + 0.2 * self._random()
+                    await self._wait_for(
+                        held, held.life * share if held.life > 0 else RETRY_SECONDS
+                    )
+                    await self._replace(held)
         finally:
-            self._running = False
+            self._keeping = None
 
-    async def _sleep_until(self, moment: float) -> None:
-        watched = self._current
-        while self._current is watched:
-            left = moment - self._clock.time()
-            if left <= 0:
-                return
+    async def _wait_for(self, held: Held, age: float) -> None:
+        # By clocks that jump: no event tells of that.
+        while self._held is held and (left := age - held.age) > 0:  # noqa: ASYNC110
             await trio.sleep(min(left, LOOK_SECONDS))
+
+    async def _replace(self, held: Held) -> None:
+        """Ask until others have come; the source may give the same pair before it renews."""
+        pause = max(0.05, min(RETRY_SECONDS, 0.05 * held.life)) if held.life > 0 else RETRY_SECONDS
+        longest = min(LONGEST_RETRY_SECONDS, 30 * pause)
+        while self._held is held:
+            flight = self._launched()
+            await flight.done.wait()
+            if self._held is not held:
+                return
+            if not held.valid:
+                pause = min(2 * pause, longest)
+            await trio.sleep(pause * (1.0 + 0.2 * self._random()))

@@ -34,6 +34,7 @@ from s3posixfs.identity.map import (
 from s3posixfs.s3 import xml
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.store import S3ObjectStore
+from s3posixfs.s3.sts import StsClient
 
 logger = logging.getLogger(__name__)
 
@@ -130,18 +131,16 @@ class StoreIdentities:
 
 
 @dataclass(frozen=True, slots=True)
-class StsSettings:
-    """How identities are assumed: STS's URL and region, the life asked for in seconds."""
+class CredentialSettings:
+    """How identities get theirs: STS, the life asked for (seconds), the file with profiles."""
 
-    url: str
-    region: str
+    sts: StsClient
     duration: int
-    ca_file: Path | None = None
     credentials_file: Path | None = None
 
 
 def provider_of(
-    identity: Identity, daemon: CredentialsProvider, sts: StsSettings, clock: Clock
+    identity: Identity, daemon: CredentialsProvider, settings: CredentialSettings, clock: Clock
 ) -> CredentialsProvider | None:
     """Where the credentials to act as an identity come from: its profile, or a role assumed with
     the profile's or the ``daemon``'s. ``None`` where it has neither."""
@@ -151,20 +150,18 @@ def provider_of(
             identity.profile,
             clock=clock,
             identity=identity.name,
-            credentials_file=sts.credentials_file,
+            credentials_file=settings.credentials_file,
         )
     if identity.role_arn is None:
         return source if identity.profile is not None else None
     return AssumeRoleProvider(
         source,
-        sts_url=sts.url,
-        region=sts.region,
+        settings.sts,
         role_arn=identity.role_arn,
         session_name=identity.name,
         clock=clock,
-        duration=sts.duration,
+        duration=settings.duration,
         identity=identity.name,
-        ca_file=sts.ca_file,
     )
 
 
@@ -178,9 +175,8 @@ class S3Signers:
         *,
         daemon_owner_id: str,
         source: IdentitySource,
-        sts: StsSettings,
+        settings: CredentialSettings,
         trusted_owners: frozenset[str],
-        clock: Clock,
         nursery: trio.Nursery,
     ) -> None:
         self._client = client
@@ -188,9 +184,10 @@ class S3Signers:
         self._daemon_owner_id = daemon_owner_id
         self._daemon = Signer("daemon", client.acting_as(daemon, "daemon"), trusted=True)
         self._source = source
-        self._sts = sts
+        self._settings = settings
         self._trusted_owners = trusted_owners
-        self._clock = clock
+        # Signatures and lives by one clock: the store's.
+        self._clock = client.clock
         self._nursery = nursery
         self._map = IdentityMap(())
         self._signers: dict[str, tuple[Identity, Signer, Refresher]] = {}
@@ -211,6 +208,13 @@ class S3Signers:
         identity = self._map.by_owner_id(owner_id)
         return self._signer(identity) if identity is not None else None
 
+    def for_name(self, name: str) -> Signer | None:
+        if name == self._daemon.name:
+            return self._daemon
+        named = (one for one in self._map.identities if one.name == name)
+        identity = next(named, None)
+        return self._signer(identity) if identity is not None else None
+
     def identity_map(self) -> IdentityMap:
         return self._map
 
@@ -228,7 +232,7 @@ class S3Signers:
         known = self._signers.get(identity.name)
         if known is not None and known[0] == identity:
             return known[1]
-        provider = provider_of(identity, self._daemon_credentials, self._sts, self._clock)
+        provider = provider_of(identity, self._daemon_credentials, self._settings, self._clock)
         if provider is None:
             return None
         refresher = Refresher(
@@ -276,8 +280,9 @@ class S3Signers:
             return
         self._map = found
         current = {identity.name: identity for identity in found.identities}
-        for name, (identity, _, _) in list(self._signers.items()):
+        for name, (identity, _, refresher) in list(self._signers.items()):
             if current.get(name) != identity:
+                refresher.retire()
                 del self._signers[name]
         logger.info("%d identities", len(current))
 

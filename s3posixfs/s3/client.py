@@ -11,7 +11,7 @@ from typing import Self
 
 import trio
 
-from s3posixfs.core.clock import Clock
+from s3posixfs.core.clock import Clock, StoreClock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities
 from s3posixfs.credentials.provider import CredentialsProvider
@@ -55,11 +55,12 @@ class S3Client:
             max_connections=max_connections,
             connect_timeout=connect_timeout,
         )
+        self._clock = StoreClock(clock)
         self._transport = Transport(
             endpoint,
             self._pool,
             region=region,
-            clock=clock,
+            clock=self._clock,
             random=random,
             policy=retry or RetryPolicy(),
             budget=RetryBudget(),
@@ -97,9 +98,14 @@ class S3Client:
         return self._traits
 
     @property
+    def clock(self) -> StoreClock:
+        """The store's clock, for whoever else signs for it or judges what it gave."""
+        return self._clock
+
+    @property
     def clock_offset(self) -> float:
         """Seconds the store's clock is ahead of this host's, once a store has complained."""
-        return self._transport.clock_offset
+        return self._clock.offset
 
     @property
     def server(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from s3posixfs.core.clock import Clock
+from s3posixfs.core.clock import StoreClock
 from s3posixfs.core.errors import EXPIRED_CREDENTIALS, S3Error
 from s3posixfs.core.objectstore import Body
 from s3posixfs.core.types import Credentials
@@ -101,8 +101,8 @@ class Acting:
 class Transport:
     """Sends requests to one endpoint for any number of identities.
 
-    It learns two things from the store's refusals: how far the clocks differ, and the region to
-    sign for. Both are kept for later requests.
+    It learns two things from the store's refusals: what its clock says, and the region to sign
+    for. Both are kept for later requests.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Transport:
         pool: ConnectionPool,
         *,
         region: str,
-        clock: Clock,
+        clock: StoreClock,
         random: Callable[[], float],
         policy: RetryPolicy,
         budget: RetryBudget,
@@ -119,19 +119,14 @@ class Transport:
     ) -> None:
         self.endpoint = endpoint
         self.region = region
-        self.clock_offset = 0.0
         self.counters = Counters()
         self.server = ""
         self._pool = pool
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self._policy = policy
         self._budget = budget
         self.threads = threads
-
-    def now(self) -> float:
-        """The store's wall clock as far as it is known, seconds since the epoch."""
-        return self._clock.time() + self.clock_offset
 
     async def send(
         self, request: S3Request, acting: Acting, policy: RetryPolicy | None = None
@@ -155,7 +150,7 @@ class Transport:
             headers.append(("content-length", str(length)))
         signer = acting.signer_of(credentials, self.region)
         headers += signer.sign(
-            request.method, path, request.query, headers, payload_hash, self.now()
+            request.method, path, request.query, headers, payload_hash, self.clock.time()
         )
         target = f"{path}?{request.query}" if request.query else path
         head = request_head(request.method, target, headers)
@@ -183,9 +178,6 @@ class Transport:
 
     def draw(self) -> float:
         return self._random()
-
-    def local_time(self) -> float:
-        return self._clock.time()
 
 
 def _is_late_error(request: S3Request, response: Response) -> bool:
@@ -216,6 +208,9 @@ class _Sending:
         self._skewed = False
         self._moved_region = False
         self._stale = 0
+        # What the attempt was signed by: another request may learn better meanwhile.
+        self._offset = 0.0
+        self._region = ""
 
     async def run(self) -> Answer:
         transport = self._transport
@@ -229,6 +224,8 @@ class _Sending:
         while True:
             credentials = await self._acting.provider.get()
             error: S3Error
+            self._offset = transport.clock.offset
+            self._region = transport.region
             try:
                 response = await transport.attempt(request, self._acting, credentials, payload_hash)
                 fine = response.status < 300 or response.status in request.accepts
@@ -265,38 +262,43 @@ class _Sending:
         transport = self._transport
         if not self._skewed and self._is_skew(error):
             self._skewed = True
-            transport.clock_offset = error.date - transport.local_time()
-            logger.warning(
-                "the clock of this host differs from the store's by %.0f s; signing by the store's",
-                transport.clock_offset,
-            )
             return True
-        if not self._moved_region and error.region and error.region != transport.region:
+        if not self._moved_region and error.region and error.region != self._region:
             self._moved_region = True
             logger.info("signing for region %s, as the store says", error.region)
             transport.region = error.region
             return True
-        if not self._refreshed and self._is_expiry(error, credentials):
+        if not self._refreshed and self._may_be_outdated(error, credentials):
             self._refreshed = True
             transport.counters.refreshes += 1
-            await self._acting.provider.refresh(credentials)
-            return True
+            return await self._acting.provider.refresh(credentials) is not credentials
         return False
 
     def _is_skew(self, error: Refused) -> bool:
-        if error.code not in ("RequestTimeTooSkewed", "AccessDenied") or not error.date:
-            return False
-        # A HEAD's refusal has no code: then only the clocks tell.
-        differs = abs(error.date - self._transport.now())
-        return differs > (1.0 if error.code == "RequestTimeTooSkewed" else MAX_SKEW_SECONDS)
+        """Whether a signature dated anew may pass; the store's clock is learned on the way.
 
-    def _is_expiry(self, error: Refused, credentials: Credentials) -> bool:
+        The clocks may agree all the same: where this process stood still between signing and
+        sending, or another request has learned the difference since.
+        """
+        clock = self._transport.clock
+        told = error.code == "RequestTimeTooSkewed"
+        if error.date and (told or error.code == "AccessDenied"):
+            # A HEAD's refusal has no code: then only the clocks tell.
+            signed_by = clock.time() - clock.offset + self._offset
+            differs = abs(error.date - signed_by) > (1.0 if told else MAX_SKEW_SECONDS)
+            if differs and clock.offset == self._offset:
+                clock.learn(error.date)
+            return told or differs
+        return told
+
+    def _may_be_outdated(self, error: Refused, credentials: Credentials) -> bool:
+        """Whether newer credentials, if there are any, may pass."""
         if error.code in EXPIRED_CREDENTIALS:
             return True
+        if error.code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+            return True  # a session that the store has forgotten, or a key that was rotated
         if credentials.session_token is None:
             return False
-        if error.code == "InvalidAccessKeyId":
-            return True  # a store that has forgotten the session says this
         if self._request.method == "HEAD" and error.status == 400:
             return True  # ExpiredToken, whose code a HEAD cannot say
         # Ceph RGW says AccessDenied when a session has ended.
@@ -304,5 +306,5 @@ class _Sending:
         return (
             error.status == 403
             and expires_at is not None
-            and self._transport.now() >= expires_at - 5.0
+            and max(error.date, self._transport.clock.time()) >= expires_at - 5.0
         )

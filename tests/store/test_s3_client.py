@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from s3posixfs.core.clock import OffsetClock, SystemClock
+from s3posixfs.core.clock import OffsetClock, StoreClock, SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.objectstore import FileRange, ObjectStore
 from s3posixfs.core.types import MIB, Capabilities, Credentials, Owner
@@ -30,6 +30,7 @@ from s3posixfs.s3.check import check
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.copying import copy_by_parts
 from s3posixfs.s3.store import S3ObjectStore
+from s3posixfs.s3.sts import StsClient
 from tests.store_process import PROGRAM, StoreProcess, User
 
 ALL = Capabilities(
@@ -351,13 +352,21 @@ async def test_a_host_whose_clock_is_wrong_still_works(process: StoreProcess) ->
 # temporary credentials
 
 
+@pytest.fixture
+async def sts_client(process: StoreProcess) -> AsyncIterator[StsClient]:
+    clock = StoreClock(SystemClock())
+    async with StsClient(
+        process.endpoint, region="us-east-1", clock=clock, random=lambda: 0.5
+    ) as client:
+        yield client
+
+
 def role_of(
-    process: StoreProcess, source: CredentialsProvider, arn: str, seconds: int
+    sts_client: StsClient, source: CredentialsProvider, arn: str, seconds: int
 ) -> AssumeRoleProvider:
     return AssumeRoleProvider(
         source,
-        sts_url=process.endpoint,
-        region="us-east-1",
+        sts_client,
         role_arn=arn,
         session_name="test",
         clock=SystemClock(),
@@ -365,9 +374,11 @@ def role_of(
     )
 
 
-async def test_acting_for_a_user_by_assume_role(process: StoreProcess, client: S3Client) -> None:
+async def test_acting_for_a_user_by_assume_role(
+    process: StoreProcess, client: S3Client, sts_client: StsClient
+) -> None:
     admin = StaticProvider(key_of(process, "admin"))
-    provider = role_of(process, admin, "arn:aws:iam:::user/alice", 900)
+    provider = role_of(sts_client, admin, "arn:aws:iam:::user/alice", 900)
     store = client.acting_as(provider, "alice")
     await store.put("shared", "by-role", b"x")
     assert (await store.head("shared", "by-role")).owner == Owner("alice", "alice")
@@ -375,11 +386,11 @@ async def test_acting_for_a_user_by_assume_role(process: StoreProcess, client: S
 
 
 async def test_reads_and_writes_outlive_two_second_credentials(
-    process: StoreProcess, nursery: trio.Nursery
+    process: StoreProcess, sts_client: StsClient, nursery: trio.Nursery
 ) -> None:
     admin = StaticProvider(key_of(process, "admin"))
     refresher = Refresher(
-        role_of(process, admin, "arn:aws:iam:::user/alice", 2),
+        role_of(sts_client, admin, "arn:aws:iam:::user/alice", 2),
         nursery=nursery,
         clock=SystemClock(),
         random=lambda: 0.5,
@@ -403,7 +414,7 @@ async def test_reads_and_writes_outlive_two_second_credentials(
 
 
 async def test_session_that_ran_out_is_replaced_in_the_request(
-    process: StoreProcess, client: S3Client
+    process: StoreProcess, client: S3Client, sts_client: StsClient
 ) -> None:
     admin = StaticProvider(key_of(process, "admin"))
 
@@ -415,8 +426,7 @@ async def test_session_that_ran_out_is_replaced_in_the_request(
 
     provider = Believes(
         admin,
-        sts_url=process.endpoint,
-        region="us-east-1",
+        sts_client,
         role_arn="arn:aws:iam:::user/alice",
         session_name="test",
         clock=SystemClock(),

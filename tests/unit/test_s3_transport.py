@@ -438,7 +438,22 @@ async def test_refresh_that_does_not_help_ends_with_the_refusal(bench: Bench) ->
     provider = Rotating(OLD)
     with pytest.raises(S3Error, match="ExpiredToken"):
         await bench.client(server).acting_as(provider).delete("b", "k")
+    assert (provider.refreshes, len(server.seen)) == (1, 1), "the same pair is refused again"
+    server = ScriptedServer(*[error(400, "ExpiredToken")] * 5)
+    await server.start(bench.nursery)
+    provider = Rotating(OLD, NEW)
+    with pytest.raises(S3Error, match="ExpiredToken"):
+        await bench.client(server).acting_as(provider).delete("b", "k")
     assert (provider.refreshes, len(server.seen)) == (1, 2)
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+async def test_a_key_that_was_rotated_is_replaced(bench: Bench, code: str) -> None:
+    server = ScriptedServer(error(403, code), reply(200))
+    await server.start(bench.nursery)
+    provider = Rotating(KEY, Credentials("AKNEW", "s"))
+    await bench.client(server).acting_as(provider).delete("b", "k")
+    assert "AKNEW" in server.seen[1].headers["authorization"]
 
 
 async def test_denial_with_valid_credentials_is_no_reason_to_refresh(
@@ -479,6 +494,49 @@ async def test_skewed_clock_is_corrected_by_the_stores(bench: Bench) -> None:
     assert signed[0] < today <= signed[1]
     assert len(signed) == 3, "the offset was not kept"
     assert client.clock_offset == pytest.approx(7200, abs=3)
+
+
+async def test_all_requests_under_way_pass_when_the_clock_has_jumped(bench: Bench) -> None:
+    """The first refusal teaches the clock; the others were signed before that."""
+    count = 4
+    gate = trio.Event()
+    refused = error(403, "RequestTimeTooSkewed", Date=http_time(time.time()))
+
+    async def together(stream: Stream, seen: Seen) -> bool:
+        if len(server.seen) >= count:
+            gate.set()
+        await gate.wait()
+        return await refused(stream, seen)
+
+    server = ScriptedServer(*[together] * count, *[reply(200)] * count)
+    await server.start(bench.nursery)
+    client = bench.client(server, clock=OffsetClock(7200.0))
+    store = client.acting_as(StaticProvider(KEY))
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(store.delete, "b", f"k{number}")
+    assert len(server.seen) == 2 * count
+    assert client.clock_offset == pytest.approx(-7200, abs=3)
+
+
+async def test_a_request_that_was_signed_long_ago_is_signed_anew(bench: Bench) -> None:
+    """The process stood still between signing and sending; the clocks agree."""
+    refusal = error(403, "RequestTimeTooSkewed", Date=http_time(time.time()))
+    server = ScriptedServer(refusal, reply(200))
+    await server.start(bench.nursery)
+    client = bench.client(server)
+    await client.acting_as(StaticProvider(KEY)).delete("b", "k")
+    assert abs(client.clock_offset) < 3
+
+
+async def test_a_session_that_ended_by_the_stores_clock_is_replaced(bench: Bench) -> None:
+    """Ceph RGW says only AccessDenied; this host's clock is some minutes behind."""
+    refusal = error(403, "AccessDenied", Date=http_time(time.time() + 301))
+    server = ScriptedServer(refusal, reply(200))
+    await server.start(bench.nursery)
+    provider = Rotating(Credentials("ASIAOLD", "s", "t", time.time() + 300), NEW)
+    await bench.client(server).acting_as(provider).delete("b", "k")
+    assert "ASIANEW" in server.seen[1].headers["authorization"]
 
 
 async def test_skew_is_seen_at_a_head_without_a_code(bench: Bench) -> None:
