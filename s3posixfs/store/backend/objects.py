@@ -27,13 +27,14 @@ from s3posixfs.store.backend.placing import Placing
 from s3posixfs.store.backend.problems import no_such_key
 from s3posixfs.store.backend.records import Condition, ObjectFacts, ObjectRecord
 from s3posixfs.store.backend.scratch import Scratch
+from s3posixfs.store.backend.syncing import SharedSync
 from s3posixfs.store.backend.tree import open_steps
 
 
 class Objects:
     """The objects that a lookup finds, to be written."""
 
-    __slots__ = ("_clock", "_folders", "_locks", "_lookup", "_placing", "_scratch")
+    __slots__ = ("_clock", "_folders", "_locks", "_lookup", "_placing", "_scratch", "_sync")
 
     def __init__(self, lookup: Lookup, scratch: Scratch, locks: KeyLocks, clock: Clock) -> None:
         self._lookup = lookup
@@ -42,6 +43,7 @@ class Objects:
         self._clock = clock
         self._folders = Folders(lookup.facts, locks)
         self._placing = Placing(lookup, self._folders)
+        self._sync = SharedSync()
 
     def place(
         self,
@@ -59,14 +61,16 @@ class Objects:
         now = nanoseconds(self._clock.time())
         folder = path.folder
         if folder is not None and size == 0:
-            return self._in_bucket(
+            record = self._in_bucket(
                 bucket,
                 path,
                 lambda bucket_fd: self._place_marker(
                     bucket, bucket_fd, path, folder, facts, condition, now
                 ),
             )
-        stored = self._placing.dress(fd, size, facts, now, upload_id)
+            self._scratch.discard(name)
+            return record
+        stored, stat = self._placing.dress(fd, size, facts, now, upload_id)
         try:
             os.fsync(fd)
             self._in_bucket(
@@ -80,7 +84,7 @@ class Objects:
             if self._scratch.holds(name):
                 self._lookup.facts.forget(self._lookup.facts.sidecar_of(fd))
             raise
-        return object_record(path.key, os.fstat(fd), stored, self._lookup.user_of_uid)
+        return object_record(path.key, stat, stored, self._lookup.user_of_uid)
 
     def change_facts(
         self,
@@ -136,7 +140,7 @@ class Objects:
         bucket: str,
         path: KeyPath,
         condition: Condition,
-        sync: Callable[[int], None] = os.fsync,
+        sync: Callable[[int], None] | None = None,
     ) -> bool:
         """Remove an object; whether there was one. Durable on return, or when ``sync`` makes it.
 
@@ -150,7 +154,7 @@ class Objects:
                     check(condition, found, path.key)
                     if found is None:
                         return False
-                    self._placing.remove(bucket_fd, path, found, sync)
+                    self._placing.remove(bucket_fd, path, found, sync or self._sync)
                 finally:
                     if found is not None:
                         found.close()
@@ -232,7 +236,7 @@ class Objects:
                 finally:
                     if present is not None:
                         present.close()
-            os.fsync(parent)
+            self._sync(parent)
         finally:
             os.close(parent)
 
@@ -358,8 +362,9 @@ class Objects:
                 owner,
                 present,
             )
-            os.fsync(parent)
-            os.fsync(old_parent)
+            self._sync(parent)
+            if not os.path.samestat(os.fstat(parent), os.fstat(old_parent)):
+                self._sync(old_parent)
         finally:
             os.close(old_parent)
         return replace(found.record, key=target.key)
@@ -381,13 +386,13 @@ class Objects:
         else:
             fd, name = self._scratch.new_file()
             try:
-                stored = self._placing.dress(fd, 0, facts, now, "")
+                stored, stat = self._placing.dress(fd, 0, facts, now, "")
                 os.fsync(fd)
                 self._placing.name(
                     bucket_fd, target, self._scratch.fd, name, parent, owner, present
                 )
                 os.fsync(parent)
-                record = object_record(target.key, os.fstat(fd), stored, self._lookup.user_of_uid)
+                record = object_record(target.key, stat, stored, self._lookup.user_of_uid)
             finally:
                 os.close(fd)
                 self._scratch.discard(name)

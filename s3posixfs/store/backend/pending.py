@@ -77,11 +77,18 @@ class Pending(Generic[Result]):
         self.abort()
 
     def _commit_with(self, place: Callable[[int, str], Result]) -> Result:
-        """Run ``place(descriptor, temporary name)``; the temporary file is gone afterwards."""
+        """Run ``place(descriptor, temporary name)``, which gives the file another name.
+
+        Where it fails the temporary file is removed.
+        """
         try:
-            return place(self._fd, self._name)
-        finally:
+            result = place(self._fd, self._name)
+        except BaseException:
             self.abort()
+            raise
+        os.close(self._fd)
+        self._fd = -1
+        return result
 
 
 def copy_range(source: int, offset: int, target: int, at: int, length: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat as stat_module
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -18,9 +19,8 @@ from s3posixfs.store.backend.folders import Again, Folders, in_the_way
 from s3posixfs.store.backend.lookup import Found, Lookup
 from s3posixfs.store.backend.names import KeyPath, Place, Step
 from s3posixfs.store.backend.records import ObjectFacts, ObjectRecord
-from s3posixfs.store.backend.tree import open_steps, rename_between
+from s3posixfs.store.backend.tree import OBJECT_MODE, open_steps, rename_between
 
-_OBJECT_MODE = 0o644
 # What rename(2) says where a directory has the name; ENOTEMPTY when the file is inside it.
 _IS_DIRECTORY = frozenset({errno.EISDIR, errno.ENOTEMPTY})
 
@@ -45,10 +45,10 @@ class Placing:
 
     def dress(
         self, fd: int, size: int, facts: ObjectFacts, now: int, upload_id: str
-    ) -> StoredFacts:
+    ) -> tuple[StoredFacts, os.stat_result]:
         """Give a temporary file its owner, mode, time and facts; not yet durable."""
-        self.own(fd, facts.owner)
-        os.fchmod(fd, _OBJECT_MODE)
+        if stat_module.S_IMODE(self.own(fd, facts.owner).st_mode) != OBJECT_MODE:
+            os.fchmod(fd, OBJECT_MODE)  # what the umask took away
         # A time set by hand is to the nanosecond, one by write(2) to the tick of the kernel's
         # clock: a local write soon after, of the same size, still shows.
         os.utime(fd, ns=(now, now))
@@ -57,7 +57,7 @@ class Placing:
             facts, size, stat.st_mtime_ns, now, stat.st_uid, stat.st_gid, upload_id=upload_id
         )
         self._lookup.facts.write(fd, stored)
-        return stored
+        return stored, stat
 
     def name(
         self,
@@ -86,7 +86,8 @@ class Placing:
                 raise
             self._name_beside(path, source, name, parent, owner)
         else:
-            if path.beside is not path.plain:
+            # Where nothing was found nothing is beside it either: the key is locked.
+            if present is not None and path.beside is not path.plain:
                 self.unlink(bucket_fd, path.beside)
         if present is not None and present.place is None:
             self._lookup.facts.remove(present.fd)

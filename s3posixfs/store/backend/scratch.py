@@ -12,7 +12,7 @@ import os
 import secrets
 from contextlib import suppress
 
-from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, remove_tree
+from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, OBJECT_MODE, remove_tree
 
 
 class Scratch:
@@ -43,7 +43,8 @@ class Scratch:
         """An empty file, open for reading and writing, and its name here."""
         name = self.new_name()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(name, flags, 0o600, dir_fd=self.fd), name
+        # Nobody else can enter the directory, so a file may have its later mode from the start.
+        return os.open(name, flags, OBJECT_MODE, dir_fd=self.fd), name
 
     def holds(self, name: str) -> bool:
         """Whether a file is still here."""

@@ -14,6 +14,9 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo that a local program left must not wait for its other end.
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
+# Of every object's file.
+OBJECT_MODE = 0o644
+
 # A directory has this mode (no program gives it) until its name is known to be on the disk.
 _UNSYNCED_MODE = 0o1700
 _DIRECTORY_MODE = 0o755

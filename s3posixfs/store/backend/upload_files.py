@@ -30,6 +30,7 @@ from s3posixfs.store.backend.facts import (
 from s3posixfs.store.backend.problems import no_such_upload
 from s3posixfs.store.backend.records import ObjectFacts, PartRecord, UploadRecord
 from s3posixfs.store.backend.scratch import Scratch
+from s3posixfs.store.backend.syncing import SharedSync
 from s3posixfs.store.backend.tree import (
     DIRECTORY_FLAGS,
     FILE_FLAGS,
@@ -46,7 +47,7 @@ _PART = re.compile(r"p(\d{5})")
 class UploadFiles:
     """The uploads below an open ``uploads`` directory."""
 
-    __slots__ = ("_codec", "_directory", "_facts", "_scratch")
+    __slots__ = ("_codec", "_directory", "_facts", "_scratch", "_sync")
 
     def __init__(
         self, directory: int, scratch: Scratch, facts: FactsStore, codec: FactsCodec
@@ -55,6 +56,7 @@ class UploadFiles:
         self._scratch = scratch
         self._facts = facts
         self._codec = codec
+        self._sync = SharedSync()
 
     def make(
         self,
@@ -213,7 +215,7 @@ class UploadFiles:
             except FileNotFoundError:
                 raise no_such_upload(upload_id) from None
             self._facts.forget(old)
-            os.fsync(upload)
+            self._sync(upload)
         return PartRecord(number, etag, size, now / 1e9, facts.checksums)
 
     def drop(self, bucket: str, upload_id: str, upload: int) -> None:
