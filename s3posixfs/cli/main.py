@@ -27,6 +27,9 @@ NOUNS: dict[str, Noun] = {
     "user": Noun("s3posixfs.cli.user", "user", "S3 users, their POSIX ids and access keys."),
     "policy": Noun("s3posixfs.cli.policy", "policy", "IAM policies: what users may do."),
     "sts": Noun("s3posixfs.cli.sts", "sts", "Temporary credentials."),
+    "identities": Noun(
+        "s3posixfs.cli.identities", "identities", "Which S3 owner is which uid on this host."
+    ),
     "mount": Noun("s3posixfs.cli.mount", "mount", "Mount a bucket, or all of them."),
     "umount": Noun("s3posixfs.cli.umount", "umount", "Unmount when all is written to S3."),
     "status": Noun("s3posixfs.cli.status", "status", "Health of the mounts of this host."),
