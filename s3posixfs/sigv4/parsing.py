@@ -101,7 +101,7 @@ def parse(request: IncomingRequest) -> SignedRequest | None:
     AuthorizationHeaderMalformed, AuthorizationQueryParametersError, and AccessDenied where
     ``host`` or an ``x-amz-*`` header is not covered by the signature.
     """
-    authorizations = request.values("authorization")
+    authorizations = [value for value in request.values("authorization") if value]
     parameters = decode_query(request.raw_query)
     names = {name for name, _ in parameters}
     presigned = not names.isdisjoint(_PARAMETERS)

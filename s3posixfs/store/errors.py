@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import MAX_KEY_BYTES
 from s3posixfs.sigv4.problems import SignatureProblem
-from s3posixfs.store.request import Request
 from s3posixfs.store.response import Headers, Response
 from s3posixfs.store.xml import XML_HEADERS, error_document
+
+if TYPE_CHECKING:
+    from s3posixfs.store.request import Request
 
 # For errors that the layers below raise with no status of their own.
 _STATUS = {
@@ -24,6 +28,25 @@ _STATUS = {
     "SlowDown": 503,
     "StorageFull": 507,
 }
+# Errors about a bucket, which name it.
+_OF_A_BUCKET = frozenset(
+    {
+        "BucketAlreadyExists",
+        "BucketAlreadyOwnedByYou",
+        "BucketNotEmpty",
+        "InvalidBucketName",
+        "NoSuchBucket",
+        "NoSuchBucketPolicy",
+        "NoSuchCORSConfiguration",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchPublicAccessBlockConfiguration",
+        "NoSuchTagSet",
+        "NoSuchWebsiteConfiguration",
+        "ObjectLockConfigurationNotFoundError",
+        "ReplicationConfigurationNotFoundError",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    }
+)
 
 
 class DetailedError(S3Error):
@@ -49,9 +72,9 @@ def status_of(error: S3Error) -> int:
 
 
 def error_response(error: S3Error, *, resource: str, request_id: str) -> Response:
-    """AWS's XML for ``error``; a 304 has no body."""
+    """AWS's XML for ``error`` of a request for ``resource``; a 304 has no body."""
     headers: Headers = []
-    details: dict[str, str] = {}
+    details = _subject(error, resource[1:].partition("/")[0])
     if isinstance(error, DetailedError):
         details.update(error.details)
         headers += error.headers
@@ -64,6 +87,17 @@ def error_response(error: S3Error, *, resource: str, request_id: str) -> Respons
         error.code, error.message, resource=resource, request_id=request_id, details=details
     )
     return Response(status, [XML_HEADERS, *headers], body)
+
+
+def _subject(error: S3Error, bucket: str) -> dict[str, str]:
+    """What the error is about, where its code alone says what kind of thing that is."""
+    if error.code in _OF_A_BUCKET and (error.resource or bucket):
+        return {"BucketName": error.resource or bucket}
+    if error.code == "NoSuchUpload":
+        return {"UploadId": error.resource}
+    if error.code == "PreconditionFailed" and error.resource:
+        return {"Condition": error.resource}
+    return {}
 
 
 def internal_error() -> S3Error:
@@ -103,6 +137,26 @@ def not_implemented(what: str) -> S3Error:
 def no_such_key(key: str) -> S3Error:
     return DetailedError(
         "NoSuchKey", "The specified key does not exist.", status=404, details={"Key": key}
+    )
+
+
+def key_too_long(key: str) -> S3Error:
+    return DetailedError(
+        "KeyTooLongError",
+        "Your key is too long",
+        status=400,
+        details={"Size": str(len(key.encode())), "MaxSizeAllowed": str(MAX_KEY_BYTES)},
+    )
+
+
+def method_not_allowed(method: str, kind: str, allowed: str = "") -> S3Error:
+    """405 for a method that the ``kind`` of resource (SERVICE, OBJECT, …) does not take."""
+    return DetailedError(
+        "MethodNotAllowed",
+        "The specified method is not allowed against this resource.",
+        status=405,
+        details={"Method": method, "ResourceType": kind},
+        headers=[("Allow", allowed)] if allowed else [],
     )
 
 

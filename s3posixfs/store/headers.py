@@ -68,7 +68,7 @@ def metadata_of(request: Request) -> dict[str, str]:
 
 def kept_headers_of(request: Request) -> dict[str, str]:
     """The headers that come back with the object."""
-    kept = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
+    kept = {name: value for name in KEPT_HEADERS if (value := request.headers.get(name))}
     encoding = kept.get("content-encoding")
     if encoding is not None:
         # aws-chunked describes the transfer, not the object.

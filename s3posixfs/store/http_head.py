@@ -63,7 +63,7 @@ class _Callbacks:
 def parse_head(data: bytes) -> RequestHead:
     """Parse exactly one head, its closing empty line included.
 
-    Raises S3Error with status 400, 405, 417, 501 or 505. Source: RFC 9112.
+    Raises S3Error with status 400, 405, 501 or 505. Source: RFC 9112.
     """
     if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r") != data.count(b"\r\n"):
         raise bad_request("A line of the request head does not end in CR LF.")
@@ -134,9 +134,8 @@ def _assemble(
             if "close" in {token.strip() for token in value.lower().split(",")}:
                 keep_alive = False
         elif name == "expect":
-            if value.lower() != "100-continue":
-                raise bad_request("Only 100-continue can be expected.", status=417)
-            expect = version == "1.1"
+            # Any other expectation is passed over, as S3 does and RFC 9110, 10.1.1, allows.
+            expect = version == "1.1" and value.lower() == "100-continue"
         elif name == "host":
             hosts += 1
     if chunked and sized:

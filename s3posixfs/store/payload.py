@@ -218,10 +218,14 @@ class Verifier:
         if self._sha256 is not None and claims.sha256 is not None:
             check_sha256(claims.sha256, self._sha256.hexdigest())
         if claims.md5 is not None and not hmac.compare_digest(claims.md5, self._md5.digest()):
-            raise S3Error(
+            raise DetailedError(
                 "BadDigest",
                 "The Content-MD5 you specified did not match what we received.",
                 status=400,
+                details={
+                    "ExpectedDigest": base64.b64encode(claims.md5).decode("ascii"),
+                    "CalculatedDigest": base64.b64encode(self._md5.digest()).decode("ascii"),
+                },
             )
         computed = self._checksum.b64()
         claimed = claims.checksum

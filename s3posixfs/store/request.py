@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES
+from s3posixfs.store.errors import key_too_long
 from s3posixfs.store.http_body import Body
 from s3posixfs.store.http_head import RequestHead
 
@@ -109,7 +110,7 @@ def parse_request(
     if bucket:
         check_bucket_name(bucket)
     if len(key.encode("utf-8")) > MAX_KEY_BYTES:
-        raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
+        raise key_too_long(key)
     if key and not bucket:
         raise S3Error("InvalidBucketName", "The specified bucket is not valid.", status=400)
     query_text = raw_query.decode("ascii")
@@ -180,4 +181,5 @@ def check_bucket_name(name: str) -> None:
         or ".-" in name
         or "-." in name
     ):
-        raise S3Error("InvalidBucketName", "The specified bucket is not valid.", status=400)
+        message = "The specified bucket is not valid."
+        raise S3Error("InvalidBucketName", message, status=400, resource=name)

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from s3posixfs.core.errors import S3Error
-from s3posixfs.store.errors import not_implemented
+from s3posixfs.store.errors import (
+    invalid_argument,
+    invalid_request,
+    method_not_allowed,
+    not_implemented,
+)
 from s3posixfs.store.request import Request
 from s3posixfs.store.response import Response
 
@@ -25,6 +30,7 @@ StreamingHandler = Callable[["Service", Request], Awaitable[Response]]
 Context = Callable[["Service", Request], Mapping[str, str | Sequence[str]]]
 Level = Literal["service", "bucket", "object"]
 
+_COPY_SOURCE = "x-amz-copy-source"
 # Parameters that say nothing about what is asked for: the SDKs' x-id, log tags, the signature.
 _IGNORED_PREFIX = "x-"
 
@@ -86,15 +92,47 @@ class Router:
                 continue
             break
         else:
-            if level == "service" and not query:
-                raise S3Error(
-                    "MethodNotAllowed",
-                    "The specified method is not allowed against this resource.",
-                    status=405,
-                )
-            raise not_implemented(f"{method} on a {level}")
+            raise _no_operation(request, level)
+        if _COPY_SOURCE in request.headers and operation.header != _COPY_SOURCE:
+            raise invalid_argument(
+                "You can only specify a copy source header for copy requests.",
+                _COPY_SOURCE,
+                request.headers[_COPY_SOURCE],
+            )
         for name in query:
             known = name in operation.parameters or name == operation.selector
             if not known and name[:2].lower() != _IGNORED_PREFIX:
-                raise not_implemented(f"the parameter {name} of {operation.name}")
+                raise _unknown_parameter(request, operation, name)
         return operation
+
+
+def _no_operation(request: Request, level: Level) -> S3Error:
+    """How S3 refuses a method that it has no call for."""
+    method, query = request.method, request.query
+    if level == "service" and not query:
+        return method_not_allowed(method, "SERVICE")
+    if level == "object" and method == "POST" and not query:
+        return method_not_allowed(method, "OBJECT")
+    return not_implemented(f"{method} on a {level}")
+
+
+def _unknown_parameter(request: Request, operation: Operation, name: str) -> S3Error:
+    """How S3 refuses a parameter that does not belong to the call."""
+    value = request.query[name]
+    if operation.name in ("GetObject", "HeadObject"):
+        if name.startswith("response-"):
+            return invalid_argument(
+                f"{name} is not in the set of overridable response headers. Please refer to the "
+                "S3 API documentation for a complete list of overridable response headers.",
+                name,
+                value,
+            )
+        if name == "uploads":
+            return invalid_request("Key is not expected for the GET method ?uploads subresource")
+        if name == "versions":
+            return invalid_request("There is no such thing as the ?versions sub-resource for a key")
+    if operation.name == "PutObject" and name == "partNumber":
+        return invalid_argument(
+            "This operation does not accept partNumber without uploadId", name, value
+        )
+    return not_implemented(f"the parameter {name} of {operation.name}")

@@ -285,7 +285,8 @@ def test_what_is_not_allowed_is_refused(client: Any, refusal: Refusal) -> None:
         refusal(client.put_object, **there, ACL="public-read")[0] == "AccessControlListNotSupported"
     )
     client.put_object(**there, ACL="bucket-owner-full-control", StorageClass="STANDARD")
-    assert refusal(client.get_object, **there, VersionId="abc") == ("NoSuchVersion", 404)
+    assert refusal(client.get_object, **there, VersionId="abc") == ("InvalidArgument", 400)
+    assert refusal(client.get_object, **there, VersionId="v" * 32) == ("NoSuchVersion", 404)
     client.delete_object(**there)
 
 

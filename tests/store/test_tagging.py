@@ -52,7 +52,7 @@ def test_of_what_is_not_there(client: Any, refusal: Refusal) -> None:
     assert refusal(client.delete_object_tagging, **absent) == missing
     nowhere = {"Bucket": "no-such-bucket", "Key": "k"}
     assert refusal(client.get_object_tagging, **nowhere) == ("NoSuchBucket", 404)
-    assert refusal(client.get_object_tagging, **THERE, VersionId="1") == ("NoSuchVersion", 404)
+    assert refusal(client.get_object_tagging, **THERE, VersionId="1") == ("InvalidArgument", 400)
 
 
 @pytest.mark.parametrize(

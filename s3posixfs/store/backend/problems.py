@@ -64,5 +64,5 @@ def no_such_upload(upload_id: str) -> S3Error:
 
 
 def precondition_failed(which: str) -> S3Error:
-    message = f"At least one of the pre-conditions you specified did not hold ({which})"
-    return S3Error("PreconditionFailed", message, status=412)
+    message = "At least one of the pre-conditions you specified did not hold"
+    return S3Error("PreconditionFailed", message, status=412, resource=which)

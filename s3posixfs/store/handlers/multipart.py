@@ -13,9 +13,14 @@ from s3posixfs.core import checksums
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_PART_BYTES, MAX_PARTS
 from s3posixfs.store import xml
-from s3posixfs.store.backend.multipart import PendingPart
+from s3posixfs.store.backend.multipart import PendingPart, PlacedPart
 from s3posixfs.store.backend.records import CompletedPart, PartRecord, UploadRecord
-from s3posixfs.store.errors import DetailedError, invalid_argument, invalid_request
+from s3posixfs.store.errors import (
+    DetailedError,
+    invalid_argument,
+    invalid_request,
+    method_not_allowed,
+)
 from s3posixfs.store.handlers.copying import checksum_elements, hash_range, open_source
 from s3posixfs.store.handlers.listing import Encode, encoding_of, owner_element
 from s3posixfs.store.handlers.objects import expiration, new_facts
@@ -74,7 +79,9 @@ def create_upload(service: Service, request: Request) -> Response:
 
 
 def _part_number(request: Request) -> int:
-    text = request.query.get("partNumber", "")
+    text = request.query.get("partNumber")
+    if text is None:
+        raise method_not_allowed("PUT", "UPLOAD", "DELETE, POST, GET")
     if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 1 <= int(text) <= MAX_PARTS:
         raise invalid_argument(
             "Part number must be an integer between 1 and 10000, inclusive", "partNumber", text
@@ -101,11 +108,16 @@ async def upload_part(service: Service, request: Request) -> Response:
             f"Type: {claims.algorithm}"
         )
 
-    def commit(pending: PendingPart, proven: Proven) -> PartRecord:
+    def commit(pending: PendingPart | PlacedPart, proven: Proven) -> PartRecord:
         return pending.commit(proven.etag, proven.checksums)
 
     begin = partial(
-        service.backend.begin_part, request.bucket, request.key, upload.upload_id, number
+        service.backend.begin_part,
+        request.bucket,
+        request.key,
+        upload.upload_id,
+        number,
+        claims.size,
     )
     part = await service.ingestor.receive(request, claims, begin, commit)
     headers = [("ETag", f'"{part.etag}"')]
@@ -125,7 +137,7 @@ def upload_part_copy(service: Service, request: Request) -> Response:
             raise too_large(length)
         algorithm = upload.checksum_algorithm or DEFAULT_ALGORITHM
         with service.backend.begin_part(
-            request.bucket, request.key, upload.upload_id, number
+            request.bucket, request.key, upload.upload_id, number, length
         ) as pending:
             if length:
                 pending.write_from(source.fd, start, length)
@@ -134,8 +146,8 @@ def upload_part_copy(service: Service, request: Request) -> Response:
                     "PreconditionFailed", "The source changed while it was copied.", status=412
                 )
             # Hashed from the part itself, whatever becomes of the source.
-            etag = hash_range(pending.fileno(), 0, length, "md5")
-            value = hash_range(pending.fileno(), 0, length, algorithm)
+            etag = hash_range(pending.fileno(), pending.start, length, "md5")
+            value = hash_range(pending.fileno(), pending.start, length, algorithm)
             part = pending.commit(etag, {algorithm: value})
     finally:
         source.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from s3posixfs.store.errors import (
     access_denied,
     invalid_argument,
     invalid_request,
+    key_too_long,
     no_such_key,
     not_implemented,
 )
@@ -46,6 +48,8 @@ from s3posixfs.store.service import Service
 # Up to here an object is read by the thread that opened it and sent along with the head.
 _INLINE_BYTES = 128 * 1024
 _MAX_DELETED = 1000
+# What stores with versions make up: 32 characters in AWS, a UUID in MinIO.
+_VERSION_ID = re.compile(r"[A-Za-z0-9._-]{24,64}")
 _RENAME_CONDITIONS = frozenset({"if-match", "if-none-match", "x-amz-rename-source-if-match"})
 
 # Query parameters of GET and HEAD that set a header of the answer.
@@ -90,9 +94,18 @@ def open_existing(service: Service, request: Request) -> OpenObject:
 
 def check_version(request: Request) -> None:
     """Objects have no versions: the only version ID there is is ``null``."""
-    version = request.query.get("versionId", "null")
-    if version != "null":
-        raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
+    require_null_version(request.query.get("versionId", "null"))
+
+
+def require_null_version(version: str, argument: str = "versionId") -> None:
+    """Raise NoSuchVersion for what may be a version's ID, InvalidArgument for what is none."""
+    if version == "null":
+        return
+    if not version:
+        raise invalid_argument("Version id cannot be the empty string", argument, version)
+    if _VERSION_ID.fullmatch(version) is None:
+        raise invalid_argument("Invalid version id specified", argument, version)
+    raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
 
 
 def get_object(service: Service, request: Request) -> Response:
@@ -324,7 +337,7 @@ def _delete_all(
             resource = f"arn:aws:s3:::{request.bucket}/{key}"
             service.authoriser.require(request, "s3:DeleteObject", resource, bucket=request.bucket)
             if len(key.encode()) > MAX_KEY_BYTES:
-                raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
+                raise key_too_long(key)
             if version not in ("", "null"):
                 raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
             if condition != ALWAYS:

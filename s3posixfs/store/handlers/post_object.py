@@ -16,7 +16,7 @@ from s3posixfs.store import xml
 from s3posixfs.store.authenticate import authenticate_form
 from s3posixfs.store.backend.directory import PendingObject
 from s3posixfs.store.backend.records import KEPT_HEADERS, ObjectFacts, ObjectRecord
-from s3posixfs.store.errors import DetailedError, invalid_argument
+from s3posixfs.store.errors import DetailedError, invalid_argument, key_too_long
 from s3posixfs.store.handlers.buckets import check_expected_owner
 from s3posixfs.store.handlers.objects import checksum_headers, expiration, new_facts
 from s3posixfs.store.handlers.tagging import tag_context
@@ -106,7 +106,7 @@ def _key_of(form: Fields, fields: dict[str, str]) -> str:
             status=400,
         )
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise S3Error("KeyTooLongError", "Your key is too long.", status=400)
+        raise key_too_long(key)
     if "\0" in key:
         raise invalid_argument("The key is not valid.", "key")
     return key
