@@ -63,6 +63,22 @@ def parse_listen(text: str) -> tuple[str, int]:
     metavar="N",
     help="Processes that share the port.",
 )
+@click.option(
+    "--audit-size",
+    type=click.IntRange(0, 1024 * 1024),
+    default=100,
+    show_default=True,
+    metavar="MIB",
+    help="Set the audit log aside when it has grown so big; 0: never, another program does.",
+)
+@click.option(
+    "--audit-keep",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many older audit logs stay.",
+)
 @json_option
 def serve(
     root: Path,
@@ -73,6 +89,8 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     workers: int,
+    audit_size: int,
+    audit_keep: int,
     as_json: bool,
 ) -> None:
     """Run the embedded S3 store, with STS on the same port.
@@ -82,6 +100,7 @@ def serve(
     STATE/admin-credentials.
     """
     # Imported here so that --help is quick.
+    from s3posixfs.store.rotating import Rotation
     from s3posixfs.store.server import ServerConfig
     from s3posixfs.store.workers import run
 
@@ -98,6 +117,7 @@ def serve(
         domain=domain,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        audit_rotation=Rotation(audit_size * 1024 * 1024, audit_keep),
     )
 
     def ready(url: str) -> None:

@@ -6,13 +6,12 @@ This is the only place where an error becomes an answer.
 from __future__ import annotations
 
 import logging
-import secrets
 
 import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store import query_api
-from s3posixfs.store.audit import AuditLog
+from s3posixfs.store.audit import AuditLog, Unread, new_request_id
 from s3posixfs.store.authenticate import authenticate
 from s3posixfs.store.errors import (
     access_denied,
@@ -46,7 +45,7 @@ class Answered:
         self,
         response: Response,
         request_id: str,
-        request: Request | None,
+        request: Request | Unread,
         audit: AuditLog,
         started: float,
         code: str,
@@ -60,9 +59,8 @@ class Answered:
 
     def finished(self, sent: int) -> None:
         """Write the audit line."""
-        if self._request is not None:
-            seconds = trio.current_time() - self._started
-            self._audit.record(self._request, self.response.status, sent, seconds, self._code)
+        seconds = trio.current_time() - self._started
+        self._audit.record(self._request, self.response.status, sent, seconds, self._code)
 
 
 class StoreApplication:
@@ -79,7 +77,9 @@ class StoreApplication:
     ) -> Answered:
         """Answer one request; raises nothing but cancellation."""
         started = trio.current_time()
-        request_id = _new_request_id()
+        request_id = new_request_id()
+        received_at = self._service.clock.time()
+        noted: Request | Unread = Unread(request_id, received_at, peer)
         request: Request | None = None
         code = ""
         try:
@@ -90,21 +90,26 @@ class StoreApplication:
                 secure=secure,
                 domain=self._domain,
                 request_id=request_id,
-                now=self._service.clock.time(),
+                now=received_at,
             )
+            noted = request
             response = await self._respond(request)
         except Exception as error:
             response, code = self._failure(error, request, request_id)
+        except BaseException:
+            # The store ends, or the time for what was in flight is over: nobody gets an answer.
+            self._audit.record(noted, 0, 0, trio.current_time() - started, "")
+            raise
         if request is not None and request.bucket and "origin" in request.headers:
             response = await self._shared(request, response)
-        return Answered(response, request_id, request, self._audit, started, code)
+        return Answered(response, request_id, noted, self._audit, started, code)
 
     def refuse(self, error: S3Error, peer: str) -> Answered:
         """The answer to what was not HTTP."""
-        request_id = _new_request_id()
+        noted = Unread(new_request_id(), self._service.clock.time(), peer)
         log.debug("refused a request of %s: %s", peer, error.message)
-        response = error_response(error, resource="/", request_id=request_id)
-        return Answered(response, request_id, None, self._audit, 0.0, error.code)
+        response = error_response(error, resource="/", request_id=noted.id)
+        return Answered(response, noted.id, noted, self._audit, trio.current_time(), error.code)
 
     async def _shared(self, request: Request, response: Response) -> Response:
         """The answer, readable for the page of another origin that its bucket trusts."""
@@ -188,7 +193,3 @@ class StoreApplication:
     def _authorised(self, operation: Operation, request: Request) -> Response:
         self._authorise(operation, request)
         return self._call(operation, request)
-
-
-def _new_request_id() -> str:
-    return secrets.token_hex(8).upper()

@@ -17,6 +17,7 @@ import trio
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
+from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.backend.directory import DirectoryBackend
 from s3posixfs.store.backend.records import Condition, ObjectRecord
 from s3posixfs.store.configurations import Configurations
@@ -29,6 +30,10 @@ _LEAST_WAIT_SECONDS = 0.5
 _FIRST_WAIT_SECONDS = 60.0
 _PAGE = 200  # small enough that the store need not wait for one when it ends
 _GONE = frozenset({404, 412})
+# What was done by itself, as the audit log names it.
+_EXPIRE, _ABORT = "lifecycle:ExpireObject", "lifecycle:AbortMultipartUpload"
+# A key, and the ID of the rule that it fell under.
+_Done = tuple[str, str]
 
 
 class Expirer:
@@ -43,6 +48,7 @@ class Expirer:
         backend: DirectoryBackend,
         configurations: Configurations,
         clock: Clock,
+        audit: AuditLog,
         *,
         lock: Path,
         day: int,
@@ -50,6 +56,7 @@ class Expirer:
         self._backend = backend
         self._configurations = configurations
         self._clock = clock
+        self._audit = audit
         self._lock = lock
         self._day = day
 
@@ -77,44 +84,47 @@ class Expirer:
                     if rule.enabled
                 ]
                 if rules:
-                    await self._pages(bucket.name, rules, self._expire_page, "objects removed")
-                    await self._pages(bucket.name, rules, self._abort_page, "uploads ended")
+                    await self._pages(bucket.name, rules, _EXPIRE, self._expire_page)
+                    await self._pages(bucket.name, rules, _ABORT, self._abort_page)
 
     async def _pages(
         self,
         bucket: str,
         rules: Sequence[LifecycleRule],
-        page: Callable[[str, Sequence[LifecycleRule], str], tuple[int, str]],
-        what: str,
+        operation: str,
+        page: Callable[[str, Sequence[LifecycleRule], str], tuple[list[_Done], str]],
     ) -> None:
         done, after = 0, ""
         try:
             while True:
-                count, after = await trio.to_thread.run_sync(page, bucket, rules, after)
-                done += count
+                found, after = await trio.to_thread.run_sync(page, bucket, rules, after)
+                done += len(found)
+                for key, rule in found:
+                    self._audit.record_lifecycle(operation, bucket, key, rule)
                 if not after:
                     break
         except S3Error as error:
             if error.code != "NoSuchBucket":
                 raise
         if done:
-            log.info("lifecycle of bucket %s: %d %s", bucket, done, what)
+            log.info("lifecycle of bucket %s: %s of %d", bucket, operation, done)
 
     def _expire_page(
         self, bucket: str, rules: Sequence[LifecycleRule], after: str
-    ) -> tuple[int, str]:
-        """Remove what has expired of one page; how many, and where the next page starts."""
+    ) -> tuple[list[_Done], str]:
+        """Remove what has expired of one page; that, and where the next page starts."""
         removing = [r for r in rules if r.expire_days is not None or r.expire_date is not None]
         if not removing:
-            return 0, ""
+            return [], ""
         prefix = _common_prefix([rule.prefix for rule in removing])
         page = self._backend.list(bucket, prefix=prefix, start_after=after, max_keys=_PAGE)
         now = self._clock.time()
-        removed = 0
+        removed: list[_Done] = []
         for record in page.objects:
-            moments = (rule.expires_at(record, self._day) for rule in removing)
-            if any(moment is not None and moment <= now for moment in moments):
-                removed += self._remove(bucket, record)
+            due = (r for r in removing if _is_past(r.expires_at(record, self._day), now))
+            rule = next(due, None)
+            if rule is not None and self._remove(bucket, record):
+                removed.append((record.key, rule.id))
         return removed, page.next_after if page.truncated else ""
 
     def _remove(self, bucket: str, record: ObjectRecord) -> bool:
@@ -125,27 +135,31 @@ class Expirer:
 
     def _abort_page(
         self, bucket: str, rules: Sequence[LifecycleRule], after: str
-    ) -> tuple[int, str]:
+    ) -> tuple[list[_Done], str]:
         """End the uploads of one page that are overdue."""
         aborting = [rule for rule in rules if rule.abort_days is not None]
         if not aborting:
-            return 0, ""
+            return [], ""
         key_marker, _, id_marker = after.rpartition("\0")
         page = self._backend.list_uploads(bucket, key_marker=key_marker, upload_id_marker=id_marker)
         now = self._clock.time()
-        ended = 0
+        ended: list[_Done] = []
         for upload in page.uploads:
-            moments = (rule.aborts_at(upload.key, upload.initiated, self._day) for rule in aborting)
-            if any(moment is not None and moment <= now for moment in moments):
-
-                def abort(key: str = upload.key, name: str = upload.upload_id) -> bool:
-                    self._backend.abort_upload(bucket, key, name)
-                    return True
-
-                ended += self._tolerant(abort)
+            key, name, begun = upload.key, upload.upload_id, upload.initiated
+            due = (r for r in aborting if _is_past(r.aborts_at(key, begun, self._day), now))
+            rule = next(due, None)
+            if rule is not None and self._abort(bucket, key, name):
+                ended.append((key, rule.id))
         # A NUL is in no key, so it can stand between the two markers.
         following = f"{page.next_key_marker}\0{page.next_upload_id_marker}"
         return ended, following if page.truncated else ""
+
+    def _abort(self, bucket: str, key: str, upload_id: str) -> bool:
+        def abort() -> bool:
+            self._backend.abort_upload(bucket, key, upload_id)
+            return True
+
+        return self._tolerant(abort)
 
     def _tolerant(self, action: Callable[[], bool]) -> bool:
         """Whether ``action`` did it; what somebody else did first is no error."""
@@ -169,6 +183,10 @@ class Expirer:
                 yield True
         finally:
             os.close(fd)
+
+
+def _is_past(moment: float | None, now: float) -> bool:
+    return moment is not None and moment <= now
 
 
 def _common_prefix(texts: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from s3posixfs.store.expiring import Expirer
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.lifecycle import DAY_SECONDS
+from s3posixfs.store.rotating import Rotation
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
 from s3posixfs.store.threads import Threads
@@ -53,6 +54,7 @@ class ServerConfig:
     domain: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    audit_rotation: Rotation = Rotation()  # noqa: RUF009 (frozen)
 
 
 def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
@@ -181,7 +183,7 @@ async def serve(
         closing(Threads(*_READING_THREADS)) as reading,
         closing(Threads(*_WRITING_THREADS)) as writing,
     ):
-        audit = AuditLog(config.state / "audit.log")
+        audit = AuditLog(config.state / "audit.log", clock, rotation=config.audit_rotation)
         audit.open()
         service = Service(
             state=state,
@@ -200,6 +202,7 @@ async def serve(
             backend,
             service.configurations,
             clock,
+            audit,
             lock=config.state / "lifecycle.lock",
             day=day,
         )
@@ -207,17 +210,18 @@ async def serve(
         limits = Limits.within(raise_open_files())
         server = HttpServer(application, threads=bulk, tls=tls, limits=limits)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_drain_on_signal, signals, server)
-                nursery.start_soon(expirer.run)
-                nursery.start_soon(reading.watch)
-                nursery.start_soon(writing.watch)
-                async with trio.open_nursery() as auditing:
-                    auditing.start_soon(audit.run)
+            # What is done while the store ends is in the audit log too: that ends last.
+            async with trio.open_nursery() as auditing:
+                auditing.start_soon(audit.run)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_drain_on_signal, signals, server)
+                    nursery.start_soon(expirer.run)
+                    nursery.start_soon(reading.watch)
+                    nursery.start_soon(writing.watch)
                     ready()
                     await server.serve(listeners)
-                    audit.close()
-                nursery.cancel_scope.cancel()
+                    nursery.cancel_scope.cancel()
+                audit.close()
 
 
 async def _drain_on_signal(signals: object, server: HttpServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -283,6 +284,24 @@ def test_rules_are_done(fast: StoreProcess) -> None:
     configure(client, rule("date", Expiration={"Date": past}), bucket="ages")
     wait_for(client, "ages", set())
     client.close()
+    expired = {
+        "logs/1": "logs", "logs/2": "logs", "tagged": "temp", "big": "big", "keep/1": "date",
+    }  # fmt: skip
+    wanted = {("lifecycle:ExpireObject", key, rule_id) for key, rule_id in expired.items()}
+    wanted.add(("lifecycle:AbortMultipartUpload", "logs/upload", "uploads"))
+    while (noted := lifecycle_lines(fast, "ages")) != wanted:
+        assert time.monotonic() < end + 10, noted
+        time.sleep(0.1)
+
+
+def lifecycle_lines(store: StoreProcess, bucket: str) -> set[tuple[str, str, str]]:
+    """What the audit log says that the store removed by itself."""
+    lines = [json.loads(line) for line in (store.state / "audit.log").read_text().splitlines()]
+    return {
+        (line["operation"], line["key"], line["sid"])
+        for line in lines
+        if line.get("policy") == "lifecycle" and line["bucket"] == bucket
+    }
 
 
 def test_what_is_written_anew_stays(fast: StoreProcess) -> None:
