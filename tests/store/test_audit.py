@@ -139,7 +139,7 @@ def test_only_so_many_are_kept(tmp_path: Path) -> None:
 def test_other_programs_may_set_it_aside(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     writers = list(write_at_once(path, 0, 1))
-    moved = []
+    moved: list[Path] = []
     while any(writer.poll() is None for writer in writers):
         target = tmp_path / f"audit.log.{len(moved)}.old"
         try:

@@ -207,9 +207,9 @@ def test_nothing_secret_is_told(store: StoreProcess) -> None:
         collector.send(session, call, presigned=True, skew=-3600)
         collector.send(session, call, presigned=True, trailer="0")
         collector.send(session, call, presigned=True, trailer="&X-Amz-Algorithm=AWS4-HMAC-SHA256")
-    for path in ("/photos/%ff", "/NO-BUCKET/x"):
-        collector.send(session, Call("GET", path))
-        collector.send(session, Call("GET", path), presigned=True)
+    for bad in ("/photos/%ff", "/NO-BUCKET/x"):
+        collector.send(session, Call("GET", bad))
+        collector.send(session, Call("GET", bad), presigned=True)
     for text in IAM_CALLS:
         call = Call("POST", "/", body=text.encode(), headers=FORM)
         service = "iam" if "2010" in text else "sts"
