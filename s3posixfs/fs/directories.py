@@ -101,11 +101,20 @@ class Directories:
             while position < len(listing.rows):
                 row = listing.live(position)
                 position += 1
-                if row is not None and not self._emit(inode, row, emit, position + DOTS):
+                if row is None or self._removed_since(inode, row):
+                    continue
+                if not self._emit(inode, row, emit, position + DOTS):
                     return
             if listing.complete:
                 return
             await load_page(self._state, inode, listing)
+
+    @staticmethod
+    def _removed_since(inode: Inode, row: Row) -> bool:
+        """Whether a newer listing than the handle's knows that the name went: to tell it to the
+        kernel now would bring the file back."""
+        listing = inode.listing
+        return listing is not None and listing.removed(row.name)
 
     def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
         child = self._inode(inode, row)

@@ -115,6 +115,10 @@ class Listing:
         self._changed.add(name)
         self.index.pop(name, None)
 
+    def removed(self, name: bytes) -> bool:
+        """Whether this mount removed the name since the listing began."""
+        return name in self._changed and name not in self.index
+
     def note_absent(self, name: bytes, now: float) -> None:
         """S3 was seen not to have the name. What is noted is of use for a short time only."""
         if len(self.absent) >= ABSENT_NAMES:

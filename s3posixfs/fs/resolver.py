@@ -102,15 +102,22 @@ class Resolver:
             await trio.sleep(CHANGE_SECONDS)
 
     async def _overtaken(self, parent: Inode, name: bytes, segment: str) -> Inode:
-        # Changes go on and on in this folder: what the table says now is as good as it gets, and
-        # where it has nothing (another version took the name away) what S3 says.
-        known = parent.children.get(name)
-        if known is not None:
-            return known
-        entry = await self._ahead.fetch(parent, name, segment, None, None)
-        if entry is None:
-            raise NoEntry(name, 0.0)
-        return self._state.table.attach(parent, name, entry)
+        """Changes go on and on in this folder: here only those of this name count."""
+        for _ in range(ATTEMPTS):
+            known = parent.children.get(name)
+            if known is not None and (known.is_local or known.changing or self.is_fresh(known)):
+                return known
+            serial = known.serial if known is not None else 0
+            entry = await self._ahead.fetch(parent, name, segment, known, None)
+            if parent.children.get(name) is not known or (known and known.serial != serial):
+                continue
+            if entry is not None and parent.listing is not None and parent.listing.removed(name):
+                continue  # this mount removed it while S3 was being asked
+            if entry is None:
+                self._gone(parent, name)
+                raise NoEntry(name, 0.0)
+            return self._state.table.attach(parent, name, entry)
+        raise NoEntry(name, 0.0)  # made and removed, time and again
 
     def _gone(self, parent: Inode, name: bytes) -> None:
         known = parent.children.get(name)

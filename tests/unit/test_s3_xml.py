@@ -53,6 +53,18 @@ def test_key_is_taken_as_it_is_without_encoding_type() -> None:
     assert xml.parse_listing(listing(ROW)).objects[0].key == "a%2Bb+c%25/%E2%82%AC"
 
 
+def test_a_prefix_of_control_characters_is_repeated_as_no_xml() -> None:
+    row = (
+        "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        "<Size>1</Size></Contents></ListBucketResult>"
+    )
+    head = "<ListBucketResult><Prefix>a&#x01;&#9;&#31;</Prefix>"
+    encoded = f"{head}<EncodingType>url</EncodingType>{row.format('a%01')}"
+    assert [found.key for found in xml.parse_listing(encoded.encode()).objects] == ["a\x01"]
+    with pytest.raises(S3Error, match="control characters"):
+        xml.parse_listing(f"{head}{row.format('a&#x01;')}".encode())
+
+
 def test_page_with_prefixes_and_token_and_no_namespace() -> None:
     data = listing(
         "<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>",
