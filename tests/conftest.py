@@ -1,4 +1,5 @@
-"""What all tests share: no AWS settings of the host leak in, and folders that every uid reaches."""
+"""What all tests share: no AWS settings of the host leak in, one gateway, and folders that every
+uid reaches."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.rgw.gateway import Gateway, running_gateway
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError(
             "the tests act as several users, which takes root: run scripts/test, or sudo pytest"
         )
+    if os.environ.get("S3POSIXFS_TEST_NO_RGW"):
+        for item in items:
+            if item.get_closest_marker("rgw") is not None:
+                item.add_marker(pytest.mark.skip(reason="S3POSIXFS_TEST_NO_RGW is set"))
     mounted = [item for item in items if item.get_closest_marker("mount") is not None]
     if os.environ.get("S3POSIXFS_TEST_NO_MOUNT"):
         for item in mounted:
@@ -34,6 +41,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "/dev/fuse is missing: load the module (modprobe fuse), or leave the mounts out with "
             "S3POSIXFS_TEST_NO_MOUNT=1"
         )
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    """A real Ceph gateway, one for all that need it."""
+    with running_gateway() as gateway:
+        yield gateway
 
 
 def make_open_folder() -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.exerciser import MIB, exercise
-from tests.mount.conftest import BUCKET, mount, people, store  # noqa: F401 - fixtures
-from tests.mount.mount_process import MountProcess
+from tests.mount.conftest import bed, bed_folder, bucket, mount  # noqa: F401 - fixtures
+from tests.mount.mount_process import DaemonProcess
 
 pytestmark = pytest.mark.mount
 
@@ -15,12 +15,13 @@ pytestmark = pytest.mark.mount
     ("operations", "threads", "largest"), [(600, 3, 300_000), (120, 1, 20 * MIB)]
 )
 def test_a_file_is_its_shadow(
-    mount: MountProcess,  # noqa: F811
+    mount: DaemonProcess,  # noqa: F811
+    bucket: str,  # noqa: F811
     operations: int,
     threads: int,
     largest: int,
 ) -> None:
     done = exercise(
-        mount.mountpoint / BUCKET, operations=operations, threads=threads, seed=5, largest=largest
+        mount.mountpoint / bucket, operations=operations, threads=threads, seed=5, largest=largest
     )
     assert all(sum(one.done.values()) == operations for one in done)

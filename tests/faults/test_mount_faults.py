@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import BUCKET, add_people
+from tests.mount.bed import BUCKET, add_people
 from tests.mount.mount_process import MountProcess
 from tests.store_process import StoreProcess, User
 

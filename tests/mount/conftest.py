@@ -1,4 +1,4 @@
-"""A store with the three users and the bucket ``shared``, and a mount of it, per test file."""
+"""Each store in turn, with its people and the bucket that they share; a mount per test file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.mount_process import MountProcess
-from tests.store_process import StoreProcess, User
+from tests.mount.bed import Bed, EmbeddedBed, GatewayBed
+from tests.mount.mount_process import DaemonProcess
+from tests.rgw.gateway import Gateway
+from tests.store_process import StoreProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-BUCKET = "shared"
 SECONDS = 0.2  # metadata_ttl: how long the mount may not know of others' changes
 
 
@@ -31,58 +32,71 @@ def shown_in_time(client: S3Client) -> S3Client:
     return client
 
 
-def add_people(store: StoreProcess) -> dict[str, User]:
-    """alice and bob with readwrite, carol with nothing, and the bucket that they share."""
-    people = {
-        "alice": store.add_user("alice", 1001, policy="readwrite"),
-        "bob": store.add_user("bob", 1002, policy="readwrite"),
-        "carol": store.add_user("carol", 1003),
-    }
-    client = store.s3(people["alice"])
-    client.create_bucket(Bucket=BUCKET)
-    client.close()
-    return people
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rgw", marks=[pytest.mark.rgw])])
+def bed(request: pytest.FixtureRequest, module_folder: Path) -> Iterator[Bed]:
+    """Both stores, one after the other: ``-k embedded`` or ``-k rgw`` chooses one."""
+    found: Bed
+    if request.param == "embedded":
+        found = EmbeddedBed(module_folder)
+    else:
+        gateway: Gateway = request.getfixturevalue("gateway")
+        found = GatewayBed(gateway)
+    with found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def store(module_folder: Path) -> Iterator[StoreProcess]:
-    with StoreProcess(module_folder / "store") as store:
-        yield store
+def embedded(module_folder: Path) -> Iterator[EmbeddedBed]:
+    """The embedded store alone, for what no other store has."""
+    with EmbeddedBed(module_folder) as bed:
+        yield bed
 
 
 @pytest.fixture(scope="module")
-def people(store: StoreProcess) -> dict[str, User]:
-    return add_people(store)
+def store(embedded: EmbeddedBed) -> StoreProcess:
+    return embedded.store
 
 
 @pytest.fixture(scope="module")
-def mount(
-    store: StoreProcess, people: dict[str, User], module_folder: Path
-) -> Iterator[MountProcess]:
+def bucket(bed: Bed) -> str:
+    """The name of the bucket that admin, alice and bob share."""
+    return bed.bucket
+
+
+@pytest.fixture(scope="module")
+def bed_folder(bed: Bed, module_folder: Path) -> Path:
+    """A folder that every uid can enter, for the tests of one file on one store."""
+    folder = module_folder / bed.kind
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mount(bed: Bed, bed_folder: Path) -> Iterator[DaemonProcess]:
     """All buckets, for all users; a short metadata_ttl so that tests need not wait."""
-    with MountProcess(store, module_folder, options={"metadata_ttl": str(SECONDS)}) as mount:
+    with bed.mount(bed_folder, options={"metadata_ttl": str(SECONDS)}) as mount:
         yield mount
 
 
 @pytest.fixture
-def alice(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
-    client = shown_in_time(store.s3(people["alice"]))
+def alice(bed: Bed) -> Iterator[S3Client]:
+    client = shown_in_time(bed.s3("alice"))
     yield client
     client.close()
 
 
 @pytest.fixture
-def bob(store: StoreProcess, people: dict[str, User]) -> Iterator[S3Client]:
-    client = shown_in_time(store.s3(people["bob"]))
+def bob(bed: Bed) -> Iterator[S3Client]:
+    client = shown_in_time(bed.s3("bob"))
     yield client
     client.close()
 
 
 @pytest.fixture
-def folder(mount: MountProcess, request: pytest.FixtureRequest) -> Path:
+def folder(mount: DaemonProcess, bucket: str, request: pytest.FixtureRequest) -> Path:
     """An empty folder of uid 1001 in the mount, named after the test."""
     # A parameter may be of any characters and any length.
     digest = hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
     name = f"{request.function.__name__}-{digest}"
-    mount.sh(f"mkdir {BUCKET}/{name}", uid=1001)
-    return mount.mountpoint / BUCKET / name
+    mount.sh(f"mkdir {bucket}/{name}", uid=1001)
+    return mount.mountpoint / bucket / name

@@ -34,6 +34,7 @@ class DaemonProcess:
         self.mountpoint = folder / "mnt"
         self.log = folder / "mount.log"
         self.options = dict(options)
+        self.environment: dict[str, str] = {}  # more of it for the daemon
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -66,7 +67,11 @@ class DaemonProcess:
             self.mountpoint.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command("-f"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + seconds
         while not answers(self.mountpoint):

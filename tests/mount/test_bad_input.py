@@ -11,20 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess, is_mounted
-from tests.store_process import StoreProcess, User
+from tests.mount.bed import Bed
+from tests.mount.mount_process import DaemonProcess, is_mounted
+from tests.store_process import StoreProcess
 
 pytestmark = pytest.mark.mount
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A way to call ``mount`` wrongly, and what its one line must name."""
+    """A way to call ``mount`` wrongly, and what its one line must name.
+
+    BUCKET, FOLDER and ALICE stand for the shared bucket, the test's folder and alice's access key.
+    """
 
     name: str
     says: str
-    source: str = BUCKET
+    source: str = "BUCKET"
     options: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -38,7 +41,7 @@ MISTAKES = (
     Mistake("unknown profile", "nobody", options={"profile": "nobody"}),
     Mistake(
         "unknown key",
-        "InvalidAccessKeyId|access key",
+        "access key|its key is wrong",
         options={"credentials_file": "FOLDER/credentials"},
         files={
             "credentials": "[admin]\naws_access_key_id = no\naws_secret_access_key = none-at-all"
@@ -46,10 +49,10 @@ MISTAKES = (
     ),
     Mistake(
         "wrong secret",
-        "SignatureDoesNotMatch|secret",
+        "secret|its key is wrong",
         options={"credentials_file": "FOLDER/credentials"},
         files={
-            "credentials": "[admin]\naws_access_key_id = alice\naws_secret_access_key = not hers"
+            "credentials": "[admin]\naws_access_key_id = ALICE\naws_secret_access_key = not hers"
         },
     ),
     Mistake("unknown option", "colour", options={"colour": "red"}),
@@ -84,22 +87,21 @@ MISTAKES = (
 @pytest.mark.parametrize("background", [True, False], ids=["background", "foreground"])
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_mount_says_what_is_wrong(
-    store: StoreProcess,
-    people: dict[str, User],
-    open_folder: Path,
-    mistake: Mistake,
-    background: bool,
+    bed: Bed, open_folder: Path, mistake: Mistake, background: bool
 ) -> None:
-    for name, text in mistake.files.items():
-        (open_folder / name).write_text(text)
+    source = mistake.source.replace("BUCKET", bed.bucket)
     options = {
         name: value.replace("FOLDER", str(open_folder)) for name, value in mistake.options.items()
     }
-    mount = MountProcess(store, open_folder, source=mistake.source, options=options)
+    mount = bed.mount(open_folder, source, options)
+    for name, text in mistake.files.items():
+        (open_folder / name).write_text(text.replace("ALICE", bed.users["alice"].access_key))
+    if mistake.name == "no identity file":
+        (open_folder / "identities.toml").unlink(missing_ok=True)
     check_refused(mount, mistake.says, *([] if background else ["-f"]))
 
 
-def check_refused(mount: MountProcess, says: str, *more: str) -> None:
+def check_refused(mount: DaemonProcess, says: str, *more: str) -> None:
     """The mount command fails with one line that matches ``says``, and leaves no mount."""
     mount.mountpoint.mkdir(exist_ok=True)
     before = is_mounted(mount.mountpoint)
@@ -122,26 +124,24 @@ def check_refused(mount: MountProcess, says: str, *more: str) -> None:
     assert "hush-hush" not in done.stderr
 
 
-def test_a_mountpoint_in_use(mount: MountProcess, open_folder: Path) -> None:
-    second = MountProcess(mount.store, open_folder)
+def test_a_mountpoint_in_use(bed: Bed, mount: DaemonProcess, open_folder: Path) -> None:
+    second = bed.mount(open_folder)
     second.mountpoint = mount.mountpoint
     check_refused(second, f"{mount.mountpoint}")
 
 
-def test_a_mountpoint_that_is_not_there(
-    store: StoreProcess, people: dict[str, User], open_folder: Path
-) -> None:
-    mount = MountProcess(store, open_folder)
+def test_a_mountpoint_that_is_not_there(bed: Bed, open_folder: Path) -> None:
+    mount = bed.mount(open_folder)
     done = subprocess.run(mount.command(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert str(mount.mountpoint) in done.stderr
 
 
-def test_a_cache_folder_that_another_mount_uses(mount: MountProcess, open_folder: Path) -> None:
-    second = MountProcess(
-        mount.store, open_folder, options={"cache_dir": mount.options["cache_dir"]}
-    )
+def test_a_cache_folder_that_another_mount_uses(
+    bed: Bed, mount: DaemonProcess, open_folder: Path
+) -> None:
+    second = bed.mount(open_folder, options={"cache_dir": mount.options["cache_dir"]})
     check_refused(second, f"{mount.options['cache_dir']}")
 
 
@@ -178,7 +178,7 @@ def test_a_policy_of_2048_bytes_and_one_of_2049(store: StoreProcess, open_folder
     ],
 )
 def test_administration_says_what_is_wrong(
-    store: StoreProcess, people: dict[str, User], arguments: tuple[str, ...], says: str
+    store: StoreProcess, arguments: tuple[str, ...], says: str
 ) -> None:
     done = store.command(*arguments, check=False)
     assert done.returncode in (1, 2)

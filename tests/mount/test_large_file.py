@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess
+from tests.mount.mount_process import DaemonProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,7 +28,9 @@ def sha256(path: Path) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_a_gib_in_and_out(mount: MountProcess, open_folder: Path, alice: S3Client) -> None:
+def test_a_gib_in_and_out(
+    mount: DaemonProcess, open_folder: Path, alice: S3Client, bucket: str
+) -> None:
     source = open_folder / "source"
     with source.open("wb") as file:
         block = os.urandom(16 * MIB)
@@ -39,17 +40,17 @@ def test_a_gib_in_and_out(mount: MountProcess, open_folder: Path, alice: S3Clien
     expected = sha256(source)
     source.chmod(0o644)
     began = time.monotonic()
-    mount.sh(f"cp {source} {BUCKET}/large", uid=1001, seconds=200)
+    mount.sh(f"cp {source} {bucket}/large", uid=1001, seconds=200)
     copied_in = time.monotonic() - began
-    head = alice.head_object(Bucket=BUCKET, Key="large")
+    head = alice.head_object(Bucket=bucket, Key="large")
     assert head["ContentLength"] == SIZE
     peak_in = mount.resident_bytes()
     # Past every cache: the kernel's pages of the file are dropped before it is read.
-    with (mount.mountpoint / BUCKET / "large").open("rb") as file:
+    with (mount.mountpoint / bucket / "large").open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     back = open_folder / "back"
     began = time.monotonic()
-    shutil.copyfile(mount.mountpoint / BUCKET / "large", back)
+    shutil.copyfile(mount.mountpoint / bucket / "large", back)
     copied_out = time.monotonic() - began
     assert sha256(back) == expected
     peak = mount.resident_bytes()
@@ -58,4 +59,4 @@ def test_a_gib_in_and_out(mount: MountProcess, open_folder: Path, alice: S3Clien
         f"peak memory {peak_in // MIB} MiB writing, {peak // MIB} MiB in all"
     )
     assert peak < MEMORY
-    mount.sh(f"rm {BUCKET}/large", uid=1001)
+    mount.sh(f"rm {bucket}/large", uid=1001)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess
+from tests.mount.bed import Bed, place_of
+from tests.mount.mount_process import DaemonProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,20 +23,16 @@ pytestmark = pytest.mark.mount
 MIB = 1024 * 1024
 
 
-def object_of(path: Path) -> str:
-    """The key of a file below the bucket's folder."""
-    return str(path).partition(f"/mnt/{BUCKET}/")[2]
-
-
 def body(client: S3Client, path: Path) -> bytes:
-    return client.get_object(Bucket=BUCKET, Key=object_of(path))["Body"].read()
+    bucket, key = place_of(path)
+    return client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 def keys(client: S3Client, path: Path) -> list[str]:
     """The keys below a folder, markers of folders left out, relative to it."""
-    prefix = object_of(path) + "/"
-    page = client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-    found = [row["Key"].removeprefix(prefix) for row in page.get("Contents", [])]
+    bucket, key = place_of(path)
+    page = client.list_objects_v2(Bucket=bucket, Prefix=f"{key}/")
+    found = [row["Key"].removeprefix(f"{key}/") for row in page.get("Contents", [])]
     return [key for key in found if key and not key.endswith("/")]
 
 
@@ -104,7 +100,8 @@ def test_random_writes_equal_a_shadow(folder: Path, alice: S3Client) -> None:
 def test_an_edit_of_a_large_object_keeps_the_rest(folder: Path, alice: S3Client) -> None:
     path = folder / "large"
     content = bytearray(random.Random(8).randbytes(24 * MIB))
-    alice.put_object(Bucket=BUCKET, Key=object_of(path), Body=bytes(content))
+    bucket, key = place_of(path)
+    alice.put_object(Bucket=bucket, Key=key, Body=bytes(content))
     time.sleep(0.3)
     with path.open("r+b") as file:
         file.seek(11 * MIB + 5)
@@ -186,7 +183,7 @@ def test_symlink(folder: Path) -> None:
     assert os.readlink(folder / "dangling") == "/nowhere/at/all"
 
 
-def test_chmod_chown_utimens(folder: Path, mount: MountProcess) -> None:
+def test_chmod_chown_utimens(folder: Path, mount: DaemonProcess) -> None:
     path = folder / "file"
     path.write_bytes(b"x")
     path.chmod(0o640)
@@ -210,29 +207,26 @@ def test_chmod_chown_utimens(folder: Path, mount: MountProcess) -> None:
 
 
 def test_what_another_client_does_is_seen(folder: Path, alice: S3Client) -> None:
-    key = object_of(folder / "from-s3")
+    bucket, key = place_of(folder / "from-s3")
     assert not (folder / "from-s3").exists()
-    alice.put_object(Bucket=BUCKET, Key=key, Body=b"new")
+    alice.put_object(Bucket=bucket, Key=key, Body=b"new")
     time.sleep(0.5)
     assert (folder / "from-s3").read_bytes() == b"new"
-    alice.put_object(Bucket=BUCKET, Key=key, Body=b"newer, and longer")
+    alice.put_object(Bucket=bucket, Key=key, Body=b"newer, and longer")
     time.sleep(0.5)
     assert (folder / "from-s3").read_bytes() == b"newer, and longer"
-    alice.delete_object(Bucket=BUCKET, Key=key)
+    alice.delete_object(Bucket=bucket, Key=key)
     time.sleep(0.5)
     assert not (folder / "from-s3").exists()
 
 
-def test_a_folder_of_2500_objects_lists_whole(folder: Path, alice: S3Client) -> None:
-    prefix = object_of(folder)
-    backing = Path(str(folder).replace("/mnt/", "/store/objects/"))
-    (backing / "many").mkdir()
-    for number in range(2500):
-        (backing / "many" / f"{number:04}").write_bytes(b"")
+def test_a_folder_of_2500_objects_lists_whole(folder: Path, bed: Bed, alice: S3Client) -> None:
+    bucket, prefix = place_of(folder)
+    bed.put_empty([f"{prefix}/many/{number:04}" for number in range(2500)])
     time.sleep(0.5)
     names = os.listdir(folder / "many")
     assert sorted(names) == [f"{number:04}" for number in range(2500)]
-    page = alice.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/many/")
+    page = alice.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/many/")
     assert page["IsTruncated"]
 
 
@@ -247,7 +241,7 @@ def test_fsync_means_in_s3(folder: Path, alice: S3Client) -> None:
     assert body(alice, path) == b"synced and more"
 
 
-def test_mmap_read_and_statfs(folder: Path, mount: MountProcess) -> None:
+def test_mmap_read_and_statfs(folder: Path, mount: DaemonProcess) -> None:
     import mmap
 
     content = random.Random(9).randbytes(2 * MIB)

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess
+from tests.mount.bed import Bed
 from tests.mount.posix.kit import attempt
-from tests.store_process import StoreProcess, User
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,17 +24,14 @@ TTL = 0.2
 
 
 @pytest.fixture(scope="module")
-def hosts(
-    store: StoreProcess, people: dict[str, User], module_folder: Path
-) -> Iterator[tuple[Path, Path]]:
+def hosts(bed: Bed, bucket: str, bed_folder: Path) -> Iterator[tuple[Path, Path]]:
     """The bucket in two mounts."""
     for name in ("one", "two"):
-        (module_folder / name).mkdir()
-        (module_folder / name).chmod(0o755)
+        (bed_folder / name).mkdir()
     options = {"metadata_ttl": str(TTL)}
     with (
-        MountProcess(store, module_folder / "one", BUCKET, options) as one,
-        MountProcess(store, module_folder / "two", BUCKET, options) as two,
+        bed.mount(bed_folder / "one", bucket, options) as one,
+        bed.mount(bed_folder / "two", bucket, options) as two,
     ):
         yield one.mountpoint, two.mountpoint
 
@@ -104,11 +99,11 @@ def test_exclusive_create_holds_between_hosts(hosts: tuple[Path, Path]) -> None:
     assert sorted(number for number, _ in winners) == list(range(25))
 
 
-def test_replaced_while_it_is_read(hosts: tuple[Path, Path], alice: S3Client) -> None:
+def test_replaced_while_it_is_read(hosts: tuple[Path, Path], alice: S3Client, bucket: str) -> None:
     """A reader gets the old version, the new one or ESTALE; not some of each."""
     one, two = hosts
     size = 24 * MIB
-    alice.put_object(Bucket=BUCKET, Key="replaced", Body=b"a" * size)
+    alice.put_object(Bucket=bucket, Key="replaced", Body=b"a" * size)
     stop = threading.Event()
     mixed: list[str] = []
     outcomes: list[str] = []
@@ -133,7 +128,7 @@ def test_replaced_while_it_is_read(hosts: tuple[Path, Path], alice: S3Client) ->
     for number in range(8):
         value = b"bcdefghi"[number : number + 1]
         if number % 2:
-            alice.put_object(Bucket=BUCKET, Key="replaced", Body=value * size)
+            alice.put_object(Bucket=bucket, Key="replaced", Body=value * size)
         else:
             (two / "replaced").write_bytes(value * size)
         time.sleep(0.1)
@@ -145,13 +140,13 @@ def test_replaced_while_it_is_read(hosts: tuple[Path, Path], alice: S3Client) ->
     assert set(outcomes) <= {"whole", "ESTALE"}
 
 
-def test_cut_and_deleted_while_open(hosts: tuple[Path, Path], alice: S3Client) -> None:
+def test_cut_and_deleted_while_open(hosts: tuple[Path, Path], alice: S3Client, bucket: str) -> None:
     one, _ = hosts
     for key, change in (
-        ("cut", lambda: alice.put_object(Bucket=BUCKET, Key="cut", Body=b"b")),
-        ("deleted", lambda: alice.delete_object(Bucket=BUCKET, Key="deleted")),
+        ("cut", lambda: alice.put_object(Bucket=bucket, Key="cut", Body=b"b")),
+        ("deleted", lambda: alice.delete_object(Bucket=bucket, Key="deleted")),
     ):
-        alice.put_object(Bucket=BUCKET, Key=key, Body=b"a" * (40 * MIB))
+        alice.put_object(Bucket=bucket, Key=key, Body=b"a" * (40 * MIB))
         expire()
         descriptor = os.open(one / key, os.O_RDONLY)
         assert os.pread(descriptor, 10, 0) == b"a" * 10
@@ -165,16 +160,14 @@ def test_cut_and_deleted_while_open(hosts: tuple[Path, Path], alice: S3Client) -
 
 
 def test_a_listing_in_flight_tells_the_truth_about_own_changes(
-    hosts: tuple[Path, Path], module_folder: Path
+    bed: Bed, hosts: tuple[Path, Path]
 ) -> None:
     """What was removed before readdir returns its end is not brought back, what was made is
     not hidden, however the listing's pages and the changes fall."""
     one, _ = hosts
     folder = one / "listed"
     folder.mkdir()
-    backing = module_folder / "store" / "objects" / BUCKET / "listed"
-    for number in range(2200):
-        (backing / f"{number:04}").write_bytes(b"")
+    bed.put_empty([f"listed/{number:04}" for number in range(2200)])
     expire()
     failures: list[str] = []
 

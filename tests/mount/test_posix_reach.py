@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess
+from tests.mount.bed import Bed, place_of
+from tests.mount.mount_process import DaemonProcess
 from tests.mount.posix.kit import User as Person
 from tests.mount.posix.kit import attempt, mode_of, opened, owner_of
-from tests.store_process import StoreProcess, User
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -95,26 +94,23 @@ def test_modes_take_effect_at_once(folder: Path) -> None:
     assert BOB.does(lambda: attempt(os.listdir, folder)) == "EACCES"
 
 
-def test_a_policy_that_is_dropped(folder: Path, store: StoreProcess) -> None:
+def test_a_policy_that_is_dropped(folder: Path, bed: Bed) -> None:
     file = folder / "file"
     ALICE.does(lambda: file.write_bytes(b"alice's") and None)
     file.chmod(0o666)
     assert BOB.does(lambda: reads(file)) == [b"alice's"] * 3
-    store.command("policy", "detach", "bob")
-    try:
+    with bed.without("bob"):
         time.sleep(ACCESS_TTL + 0.2)
         assert BOB.does(lambda: reads(file)) == DENIED
         assert BOB.does(lambda: attempt(os.listdir, folder)) == "EACCES"
         assert BOB.does(lambda: opened(folder / "new", os.O_CREAT | os.O_WRONLY)) == "EACCES"
         assert BOB.does(lambda: opened(file, os.O_WRONLY)) == "EACCES"
         assert ALICE.does(lambda: reads(file)) == [b"alice's"] * 3
-    finally:
-        store.command("policy", "attach", "readwrite", "bob")
 
 
 def test_forged_metadata(folder: Path, alice: S3Client) -> None:
     """A user of S3 says of own objects what only a trusted owner may say."""
-    prefix = str(folder).partition(f"/mnt/{BUCKET}/")[2]
+    bucket, prefix = place_of(folder)
     forged = {
         "root": {"uid": "0", "gid": "0", "mode": str(0o104755)},
         "octal": {"uid": "0", "mode": "104755"},
@@ -127,7 +123,7 @@ def test_forged_metadata(folder: Path, alice: S3Client) -> None:
     }
     for name, metadata in forged.items():
         alice.put_object(
-            Bucket=BUCKET, Key=f"{prefix}/{name}", Body=b"/etc/shadow", Metadata=metadata
+            Bucket=bucket, Key=f"{prefix}/{name}", Body=b"/etc/shadow", Metadata=metadata
         )
     time.sleep(0.4)
     for name in forged:
@@ -143,10 +139,10 @@ def test_forged_metadata(folder: Path, alice: S3Client) -> None:
 
 
 def test_hostile_keys(folder: Path, alice: S3Client) -> None:
-    prefix = str(folder).partition(f"/mnt/{BUCKET}/")[2]
+    bucket, prefix = place_of(folder)
     keys = ["a/../../etc/passwd", "..", ".", "//x", "a//b", "\x01\x1b[31m", "n" * 300, "ok", "-rf"]
     for key in keys:
-        alice.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=b"x")
+        alice.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=b"x")
     time.sleep(0.4)
     assert sorted(os.listdir(folder)) == sorted(["\x01\x1b[31m", "-rf", "a", "ok"])
     assert os.listdir(folder / "a") == []
@@ -154,15 +150,12 @@ def test_hostile_keys(folder: Path, alice: S3Client) -> None:
         assert (folder / name).read_bytes() == b"x"
 
 
-def test_no_secret_where_others_look(
-    mount: MountProcess, store: StoreProcess, people: dict[str, User], folder: Path
-) -> None:
+def test_no_secret_where_others_look(bed: Bed, mount: DaemonProcess, folder: Path) -> None:
     (folder / "file").write_bytes(b"x")
-    secrets = [store.admin().secret_key, *(person.secret_key for person in people.values())]
+    secrets = [person.secret_key for person in bed.users.values()]
     process = Path(f"/proc/{mount.pid}")
-    places = [process / "cmdline", process / "environ", mount.log, store.log]
+    places = [process / "cmdline", process / "environ", mount.log, *bed.logs()]
     places += [p for p in mount.folder.joinpath("cache").rglob("*") if p.is_file()]
-    places += [p for p in store.folder.rglob("*.log") if p.is_file()]
     for place in places:
         content = place.read_bytes()
         for secret in secrets:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess
+from tests.mount.mount_process import DaemonProcess
 from tests.mount.posix import cases
 from tests.mount.posix.kit import Case, People, User, differences, run_case
 
@@ -28,8 +27,8 @@ NOT_PROVEN = {
 
 
 @pytest.fixture(scope="module")
-def local(module_folder: Path) -> Path:
-    folder = module_folder / "local"
+def local(bed_folder: Path) -> Path:
+    folder = bed_folder / "local"
     folder.mkdir()
     return folder
 
@@ -40,10 +39,12 @@ def outcomes(case: Case, folder: Path, people: People, name: str) -> list[Any]:
 
 @pytest.mark.parametrize("kind", PEOPLE)
 @pytest.mark.parametrize("case", cases.ALL, ids=lambda case: case.__name__)
-def test_as_a_local_filesystem(local: Path, mount: MountProcess, case: Case, kind: str) -> None:
+def test_as_a_local_filesystem(
+    local: Path, mount: DaemonProcess, case: Case, kind: str, bucket: str
+) -> None:
     name = f"{case.__name__}-{kind}"
     expected = outcomes(case, local, PEOPLE[kind], name)
-    got = outcomes(case, mount.mountpoint / BUCKET, PEOPLE[kind], name)
+    got = outcomes(case, mount.mountpoint / bucket, PEOPLE[kind], name)
     if kind == "mapped" and case.__name__ in NOT_PROVEN:
         assert got != expected, "no deviation any more: say so in the table"
         return

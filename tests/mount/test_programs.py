@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess
+from tests.mount.mount_process import DaemonProcess
 
 pytestmark = pytest.mark.mount
 
@@ -185,12 +184,12 @@ git -C copy fsck
 """
 
 
-def run(mount: MountProcess, folder: Path, script: str) -> None:
+def run(mount: DaemonProcess, folder: Path, script: str) -> None:
     """A shell script as uid 1001, in the folder."""
-    mount.sh(f"cd {BUCKET}/{folder.name}\n{script}", uid=1001, seconds=110)
+    mount.sh(f"cd {folder}\n{script}", uid=1001, seconds=110)
 
 
-def run_python(mount: MountProcess, folder: Path, script: str) -> None:
+def run_python(mount: DaemonProcess, folder: Path, script: str) -> None:
     where = f"import os; os.chdir({str(folder)!r})\n"
     mount.python(where + script, uid=1001, seconds=110)
 
@@ -205,38 +204,38 @@ def need(*programs: str) -> None:
         assert shutil.which(program) is not None, f"{program} is missing: scripts/test installs it"
 
 
-def test_sqlite_in_every_journal_mode(mount: MountProcess, folder: Path) -> None:
+def test_sqlite_in_every_journal_mode(mount: DaemonProcess, folder: Path) -> None:
     run_python(mount, folder, SQLITE)
 
 
-def test_logs_that_are_appended_to_and_rotated(mount: MountProcess, folder: Path) -> None:
+def test_logs_that_are_appended_to_and_rotated(mount: DaemonProcess, folder: Path) -> None:
     run_python(mount, folder, LOGGING)
 
 
-def test_an_editor_saves(mount: MountProcess, folder: Path) -> None:
+def test_an_editor_saves(mount: DaemonProcess, folder: Path) -> None:
     run_python(mount, folder, EDITOR)
 
 
-def test_make_builds_what_changed(mount: MountProcess, folder: Path) -> None:
+def test_make_builds_what_changed(mount: DaemonProcess, folder: Path) -> None:
     need("make", "cc", "strip")
     run(mount, folder, MAKE)
 
 
-def test_tar_there_and_back(mount: MountProcess, folder: Path) -> None:
+def test_tar_there_and_back(mount: DaemonProcess, folder: Path) -> None:
     run(mount, folder, TAR.format(library=library()))
 
 
-def test_rsync_default_and_in_place(mount: MountProcess, folder: Path) -> None:
+def test_rsync_default_and_in_place(mount: DaemonProcess, folder: Path) -> None:
     need("rsync", "setfattr")
     run(mount, folder, RSYNC.format(library=library()))
 
 
-def test_git_rebase_and_gc(mount: MountProcess, folder: Path) -> None:
+def test_git_rebase_and_gc(mount: DaemonProcess, folder: Path) -> None:
     need("git")
     run(mount, folder, GIT)
 
 
-def test_a_virtual_environment(mount: MountProcess, folder: Path) -> None:
+def test_a_virtual_environment(mount: DaemonProcess, folder: Path) -> None:
     """A wheel of our own goes into a virtual environment in the mount with pip."""
     package = folder.parent.parent.parent / "wheel"
     (package / "tiny").mkdir(parents=True, exist_ok=True)

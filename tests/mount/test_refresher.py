@@ -1,4 +1,7 @@
-"""The daemon lives on temporary credentials for longer than they last."""
+"""The daemon lives on temporary credentials for longer than they last.
+
+These are of the embedded store alone: its STS lets a service become each of its users. What the
+gateway's STS does instead is tested with the gateway."""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import BUCKET, add_people
+from tests.mount.bed import BUCKET, add_people
 from tests.mount.mount_process import MountProcess
 from tests.store_process import StoreProcess
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import BUCKET
-from tests.mount.mount_process import MountProcess, setpriv
+from tests.mount.bed import Bed
+from tests.mount.mount_process import DaemonProcess, setpriv
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 PACKAGES = ("botocore", "networkx", "moto")
@@ -39,15 +39,20 @@ def facts(top: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def make_tree(top: Path) -> int:
-    """A copy of installed packages with more of what trees have; the number of its files."""
+def make_tree(top: Path, files: int) -> int:
+    """A copy of installed packages with more of what trees have; the number of its files, which
+    is ``files`` or a little more."""
     library = Path(sysconfig.get_path("purelib"))
     count = 0
     for package in PACKAGES:
-        if count < 2000 and (library / package).is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(library / package, top / package, symlinks=True, ignore=ignore)
-            count = sum(len(files) for _, _, files in os.walk(top))
+        for source in sorted((library / package).rglob("*.*")):
+            if count == files:
+                break
+            if source.is_file() and "__pycache__" not in source.parts:
+                target = top / source.relative_to(library)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+                count += 1
     generator = random.Random(3)
     extra = top / "extra"
     (extra / "empty folder").mkdir(parents=True)
@@ -69,15 +74,17 @@ def make_tree(top: Path) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_cp_a_there_and_back(mount: MountProcess, open_folder: Path) -> None:
+def test_cp_a_there_and_back(
+    bed: Bed, mount: DaemonProcess, open_folder: Path, bucket: str
+) -> None:
     source, back = open_folder / "source", open_folder / "back"
-    count = make_tree(source)
-    assert count >= 2000
+    count = make_tree(source, bed.tree_files)
+    assert count == bed.tree_files
     # uid 1001 copies: its files become alice's objects.
     subprocess.run(["chown", "-R", "-h", "1001:1001", str(source)], check=True)
     open_folder.chmod(0o777)
     took = []
-    for copy in (f"cp -a {source} {BUCKET}/tree", f"cp -a {BUCKET}/tree {back}"):
+    for copy in (f"cp -a {source} {bucket}/tree", f"cp -a {bucket}/tree {back}"):
         began = time.monotonic()
         done = mount.run("/bin/sh", "-euc", copy, uid=1001, seconds=300)
         assert done.returncode == 0, done.stderr + mount.log_tail()
@@ -85,11 +92,11 @@ def test_cp_a_there_and_back(mount: MountProcess, open_folder: Path) -> None:
     print(f"cp -a of {count:,} files: in {took[0]:.1f} s, out {took[1]:.1f} s")
     subprocess.run(["diff", "-r", "--no-dereference", str(source), str(back)], check=True)
     assert facts(back) == facts(source)
-    assert facts(mount.mountpoint / BUCKET / "tree") == facts(source)
+    assert facts(mount.mountpoint / bucket / "tree") == facts(source)
 
 
 @pytest.mark.timeout(300)
-def test_git_clone_fsck_commit(mount: MountProcess, open_folder: Path) -> None:
+def test_git_clone_fsck_commit(mount: DaemonProcess, open_folder: Path, bucket: str) -> None:
     origin = open_folder / "origin"
     origin.mkdir()
     os.chown(origin, 1001, 1001)
@@ -125,7 +132,7 @@ def test_git_clone_fsck_commit(mount: MountProcess, open_folder: Path) -> None:
         git(origin, "add", ".")
         git(origin, "commit", "-q", "-m", f"copy {round_number}")
 
-    shared = mount.mountpoint / BUCKET
+    shared = mount.mountpoint / bucket
     git(shared, "clone", "-q", f"file://{origin}", "clone")
     clone = shared / "clone"
     git(clone, "fsck", "--full", "--strict")

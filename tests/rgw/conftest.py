@@ -1,4 +1,4 @@
-"""One gateway for all tests of the layer; a bucket and a mount of it per test file."""
+"""A bucket of the gateway and a mount of it per test file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rgw.gateway import METADATA_TTL, Gateway, GatewayMount, running_gateway
+from tests.rgw.gateway import METADATA_TTL, Gateway, GatewayMount
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 EVERYONE = ("admin", "alice", "bob")  # carol is in no policy
-
-
-@pytest.fixture(scope="session")
-def gateway() -> Iterator[Gateway]:
-    with running_gateway() as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")

@@ -56,9 +56,27 @@ class Gateway:
             for name, uid in IDS.items()
         }
 
-    def s3(self, name: str) -> S3Client:
-        """A boto3 client as the user ``name``. (RGW 16 has no chunked checksums.)"""
-        user = self.users[name]
+    @property
+    def pid(self) -> int:
+        """Process ID of the running radosgw."""
+        return int(json.loads((self.folder / "daemons.json").read_text())["rgw"]["pid"])
+
+    def restart(self) -> None:
+        """Start what does not run of it."""
+        _bring_up(self.folder)
+
+    def administer(self, *arguments: str) -> None:
+        """Run radosgw-admin."""
+        subprocess.run(
+            ["radosgw-admin", "-c", str(self.folder / "ceph.conf"), *arguments],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def s3(self, user: str | User) -> S3Client:
+        """A boto3 client as a user. (RGW 16 has no chunked checksums.)"""
+        user = self.users[user] if isinstance(user, str) else user
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -145,8 +163,8 @@ class GatewayMount(DaemonProcess):
         roles: Mapping[str, str] | None = None,
     ) -> None:
         self.gateway = gateway
-        identities = folder / "identities.toml"
-        identities.write_text(
+        self.identities = folder / "identities.toml"
+        self.identities.write_text(
             "".join(
                 f'[[identity]]\nname = "{name}"\nowner_ids = ["{name}"]\nuid = {uid}\ngid = {uid}\n'
                 f'profile = "{name}"\n'
@@ -160,7 +178,7 @@ class GatewayMount(DaemonProcess):
             "region": gateway.region,
             "credentials_file": str(gateway.credentials_file(folder)),
             "profile": "admin",
-            "identities": str(identities),
+            "identities": str(self.identities),
             "allow_other": "on",
             "metadata_ttl": str(METADATA_TTL),
             "cache_dir": str(folder / "cache"),
@@ -169,10 +187,11 @@ class GatewayMount(DaemonProcess):
 
 
 @contextmanager
-def running_gateway() -> Iterator[Gateway]:
+def running_gateway(size_gib: int = SIZE_GIB) -> Iterator[Gateway]:
     """A gateway of its own on free ports; the one in ``$S3POSIXFS_TEST_RGW_DIR`` if that is set.
 
-    What an earlier run left behind when it was killed is removed first.
+    ``size_gib`` is of the sparse file that holds all its objects. What an earlier run left behind
+    when it was killed is removed first.
     """
     reused = os.environ.get(REUSED)
     if reused:
@@ -185,7 +204,7 @@ def running_gateway() -> Iterator[Gateway]:
         fcntl.flock(owner, fcntl.LOCK_EX)
         cluster = folder / "cluster"
         try:
-            yield Gateway(cluster, _bring_up(cluster, *_free_ports()), kept=False)
+            yield Gateway(cluster, _bring_up(cluster, *_free_ports(size_gib)), kept=False)
         finally:
             _remove(folder)
 
@@ -223,7 +242,7 @@ def _remove_orphans() -> None:
             continue
 
 
-def _free_ports() -> list[str]:
+def _free_ports(size_gib: int) -> list[str]:
     """Options for rgw-up: ports below those that the kernel gives to clients."""
     generator = random.SystemRandom()
     for _ in range(50):
@@ -231,7 +250,7 @@ def _free_ports() -> list[str]:
         if all(_is_free(base + number) for number in range(PORTS_OF_DAEMONS + 2)):
             return [
                 *("--port", str(base), "--monitor-port", str(base + 1)),
-                *("--first-port", str(base + 2), "--size", str(SIZE_GIB)),
+                *("--first-port", str(base + 2), "--size", str(size_gib)),
             ]
     raise AssertionError("no free ports for a gateway")
 
