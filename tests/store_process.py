@@ -83,6 +83,11 @@ class StoreProcess:
         assert self._process is not None, "the store is not running"
         return self._process.pid
 
+    def poll(self) -> int | None:
+        """The exit status of a store that has ended by itself; ``None`` while it runs."""
+        assert self._process is not None, "the store was not started"
+        return self._process.poll()
+
     def start(self, *, seconds: float = 20.0) -> None:
         """Start the store and wait until it says that it accepts."""
         assert self._process is None, "the store is running already"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import trio
@@ -22,8 +25,13 @@ from s3posixfs.store.state import State
 
 log = logging.getLogger(__name__)
 
-# A worker that ends by itself is started again, but not in a loop.
+# A worker that ends by itself is started again: at once after a life that was worth it, else after
+# a while that doubles; where too many end early in too short a time, something is wrong for good.
 _LEAST_LIFE_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_EARLY_ENDS_PER_WORKER = 5
+_EARLY_ENDS_SECONDS = 60.0
 
 
 def run(config: ServerConfig, workers: int, ready: Callable[[str], None]) -> int:
@@ -63,14 +71,22 @@ class _Supervisor:
         self._listeners = listeners
         self._workers = workers
         self._children: dict[int, float] = {}
+        self._due: list[float] = []  # when workers are to be started again, by the monotonic clock
+        self._early: deque[float] = deque()  # when workers ended soon after their start
         self._ending = False
         self._failed = 0
         # Only this process holds the end for writing: the workers' reading ends with its life.
         self._lifeline, self._held = os.pipe()
+        # A signal ends select(): Python itself writes its number to this pipe.
+        self._woken, self._waking = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        for end in (self._woken, self._waking):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         reading, writing = os.pipe()
         for _ in range(self._workers):
             self._fork(writing)
@@ -97,7 +113,8 @@ class _Supervisor:
             return
         status = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.close(self._held)
             threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
@@ -122,22 +139,59 @@ class _Supervisor:
 
     def _end_all(self) -> None:
         self._ending = True
+        self._due.clear()
         for pid in self._children:
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def _watch(self) -> None:
+        while True:
+            self._reap()
+            now = time.monotonic()
+            due = [moment for moment in self._due if moment <= now]
+            self._due = [moment for moment in self._due if moment > now]
+            for _ in due:
+                self._fork(None)
+            if not self._children and not self._due:
+                return
+            pause = max(0.0, min(self._due) - time.monotonic()) if self._due else None
+            if select.select([self._woken], [], [], pause)[0]:
+                os.read(self._woken, 4096)
+
+    def _reap(self) -> None:
+        """Take leave of the workers that have ended, and plan who is to replace them."""
         while self._children:
-            pid, raw = os.waitpid(-1, 0)
+            pid, raw = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
             started = self._children.pop(pid, 0.0)
-            status = os.waitstatus_to_exitcode(raw)
             if self._ending:
                 continue
-            log.error("worker %d ended with status %d", pid, status)
-            if time.monotonic() - started < _LEAST_LIFE_SECONDS:
-                self._failed = 1
-                self._end_all()
+            status = os.waitstatus_to_exitcode(raw)
+            now = time.monotonic()
+            if now - started >= _LEAST_LIFE_SECONDS:
+                log.error("worker %d ended with status %d: starting another", pid, status)
+                self._due.append(now)
             else:
-                self._fork(None)
+                self._ended_early(pid, status, now)
+
+    def _ended_early(self, pid: int, status: int, now: float) -> None:
+        while self._early and self._early[0] < now - _EARLY_ENDS_SECONDS:
+            self._early.popleft()
+        self._early.append(now)
+        if len(self._early) > _EARLY_ENDS_PER_WORKER * self._workers:
+            log.error(
+                "worker %d ended with status %d, too many soon after their start: giving up",
+                pid,
+                status,
+            )
+            self._failed = 1
+            self._end_all()
+            return
+        rounds = (len(self._early) - 1) // self._workers
+        pause = min(_FIRST_PAUSE_SECONDS * 2**rounds, _LONGEST_PAUSE_SECONDS)
+        log.error("worker %d ended with status %d: starting another in %.1f s", pid, status, pause)
+        self._due.append(now + pause)
 
 
 def _end_with(lifeline: int) -> None:
