@@ -137,6 +137,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("dir_mode", _mode, None, "permissions of folders that carry none"),
     Option("metadata_ttl", _number(0, 86400), 1.0, "seconds that attributes and listings are kept"),
     Option(
+        "attributes",
+        _choice("head", "listing"),
+        "head",
+        "where listings carry no metadata: ask for each object's, or take its row until it is "
+        "opened",
+    ),
+    Option(
         "access",
         _choice("both", "posix", "s3"),
         "both",

@@ -10,7 +10,7 @@ from typing import Any, cast
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mountpoints import default_cache_folder
 from s3posixfs.core.errors import OperatorError
-from s3posixfs.fs.config import Access, FsConfig, SignAs, Unmapped
+from s3posixfs.fs.config import Access, AttributesFrom, Conflict, FsConfig, SignAs, Unmapped
 
 DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
 
@@ -102,6 +102,7 @@ def filesystem_config(request: MountRequest) -> FsConfig:
         file_mode=options.whole("file_mode"),
         dir_mode=None if options.values["dir_mode"] is None else options.whole("dir_mode"),
         metadata_ttl=options.number("metadata_ttl"),
+        attributes=cast(AttributesFrom, options.text("attributes")),
         access=cast(Access, options.text("access")),
         access_ttl=options.number("access_ttl"),
         sign_as=cast(SignAs, options.text("sign_as")),

@@ -51,6 +51,11 @@ class Entry:
     writer: str | None = None
 
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that the object's metadata says is in it."""
+        return self.stat is None or self.stat.metadata is not None
+
 @dataclass(frozen=True, slots=True)
 class FileAttributes:
     """The answer to lookup and getattr. ``entry_valid`` and ``attributes_valid`` are seconds for

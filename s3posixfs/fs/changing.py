@@ -47,7 +47,7 @@ class Changes:
         self._state.writable()
         began = self._state.now()
         if handle is None:
-            await self._resolver.refresh(inode)
+            await self._resolver.refresh(inode, whole=True)
         if changes.size is not None:
             await self._files.truncate(inode, changes.size, handle, caller)
             changes = replace(changes, size=None)
@@ -190,7 +190,7 @@ class Changes:
     # Extended attributes.
 
     async def _metadata(self, inode: Inode) -> Mapping[str, str]:
-        await self._resolver.refresh(inode)
+        await self._resolver.refresh(inode, whole=True)
         found = inode.entry.stat
         return (found.metadata if found is not None else None) or {}
 

@@ -8,6 +8,8 @@ from typing import Literal
 Access = Literal["both", "posix", "s3"]
 SignAs = Literal["caller", "daemon"]
 Unmapped = Literal["daemon", "deny"]
+AttributesFrom = Literal["head", "listing"]
+Conflict = Literal["keep-both", "fail", "last-writer"]
 
 # A directory that nobody made says nothing about who may write into it. Where S3's policy
 # decides too it is left to that policy. What is in it stays its owners' all the same, as in a
@@ -34,6 +36,9 @@ class FsConfig:
     file_mode: int = 0o644
     dir_mode: int | None = None
     metadata_ttl: float = 1.0
+    # Where listings carry no metadata: each object is asked for its own, or its row is taken as
+    # it is (a plain file of its S3 owner) until somebody opens or changes it.
+    attributes: AttributesFrom = "head"
     access: Access = "both"
     access_ttl: float = 5.0
     sign_as: SignAs = "caller"

@@ -77,7 +77,7 @@ class Renamer:
         if state.table.is_buckets_folder(old_parent) or state.table.is_buckets_folder(new_parent):
             raise refusal(EXDEV)
         async with self._namespace.changing(old_parent, new_parent):
-            source = await self._resolver.child(old_parent, old_name)
+            source = await self._resolver.child(old_parent, old_name, whole=True)
             target = await self._resolver.existing(new_parent, new_name)
             if target is source:
                 return

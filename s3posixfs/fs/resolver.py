@@ -48,10 +48,13 @@ class Resolver:
 
     # Names.
 
-    async def child(self, parent: Inode, name: bytes, *, certain: bool = False) -> Inode:
+    async def child(
+        self, parent: Inode, name: bytes, *, certain: bool = False, whole: bool = False
+    ) -> Inode:
         """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG.
 
-        ``certain``: that there is none is not to be taken from memory.
+        ``certain``: that there is none is not to be taken from memory. ``whole``: a row of a
+        listing does not do, as what the object's metadata says is to be kept.
         """
         state = self._state
         if len(name) > MAX_NAME_BYTES:
@@ -61,7 +64,7 @@ class Resolver:
             raise NoEntry(name, state.config.absence_ttl)
         for _ in range(ATTEMPTS):
             known = parent.children.get(name)
-            if known is not None and (known.is_local or self.is_fresh(known)):
+            if known is not None and (known.is_local or self.is_fresh(known, whole=whole)):
                 return known
             if state.table.is_buckets_folder(parent):
                 return await self._bucket(name)
@@ -79,7 +82,7 @@ class Resolver:
                     raise NoEntry(name, left)
             entry = self.row_entry(parent, row) if row is not None else None
             asked_at = state.now()
-            if entry is None or not entry.exact:
+            if entry is None or not entry.exact or (whole and not entry.whole):
                 entry = await self._ahead.fetch(parent, name, segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
@@ -149,11 +152,12 @@ class Resolver:
             await load_page(state, folder, listing)
         return listing
 
-    def is_fresh(self, inode: Inode) -> bool:
-        """Whether the entry is exact and younger than the time to live."""
+    def is_fresh(self, inode: Inode, *, whole: bool = False) -> bool:
+        """Whether the entry is exact (and ``whole``) and younger than the time to live."""
         entry = inode.entry
         age = self._state.now() - entry.fetched_at
-        return entry.exact and age < self._state.config.metadata_ttl
+        known = entry.exact and (entry.whole or not whole)
+        return known and age < self._state.config.metadata_ttl
 
     # Buckets as folders.
 
@@ -357,7 +361,15 @@ class Resolver:
         if found.metadata is None or found.headers is None:
             found = self._state.known.complete(bucket, found)
         attributes = self._state.rules.file(found, found.metadata)
-        return Entry(attributes, found, self._state.now(), exact=found.metadata is not None)
+        exact = found.metadata is not None or self._does(found)
+        return Entry(attributes, found, self._state.now(), exact=exact)
+
+    def _does(self, row: ObjectStat) -> bool:
+        """Whether a row without metadata says enough. Never one of an owner who is believed:
+        there the metadata says whose the file is."""
+        if self._state.config.attributes != "listing" or row.owner is None:
+            return False
+        return not self._state.rules.trusts(row.owner.id)
 
     def row_entry(self, directory: Inode, row: Row) -> Entry:
         """What a row of a listing tells; of a folder nothing but that it is there."""
@@ -372,13 +384,13 @@ class Resolver:
 
     # Keeping inodes fresh.
 
-    async def refresh(self, inode: Inode) -> None:
-        """Make the inode's entry exact and fresh; ESTALE where its name holds another file or
-        none, so that the kernel looks the name up again."""
+    async def refresh(self, inode: Inode, *, whole: bool = False) -> None:
+        """Make the inode's entry exact and fresh, and ``whole`` (see ``child``); ESTALE where its
+        name holds another file or none, so that the kernel looks the name up again."""
         state = self._state
         if inode.detached and inode.open_file is None and not inode.removed:
             raise refusal(ESTALE)
-        if inode.is_local or inode.detached or self.is_fresh(inode):
+        if inode.is_local or inode.detached or self.is_fresh(inode, whole=whole):
             return
         if state.table.is_buckets_folder(inode):
             inode.entry = replace(inode.entry, fetched_at=state.now())
@@ -388,7 +400,7 @@ class Resolver:
                 self.lost(inode)
             inode.entry = replace(inode.entry, fetched_at=state.now())
             return
-        if self._refreshed_by_listing(inode):
+        if self._refreshed_by_listing(inode) and (inode.entry.whole or not whole):
             return
         await self.fetch(inode)
 
