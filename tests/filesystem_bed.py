@@ -81,6 +81,9 @@ class MemorySigners:
         identity = self._identities.by_owner_id(owner_id)
         return self._named(identity.name) if identity is not None else None
 
+    def for_name(self, name: str) -> Signer | None:
+        return self._daemon if name == "daemon" else self._named(name)
+
     def identity_map(self) -> IdentityMap:
         return self._identities
 
@@ -232,10 +235,13 @@ async def filesystem_bed(
     authorize: Authorize | None = None,
     identities: IdentityMap = IDENTITIES,
     wrap: Wrap = lambda store: store,
+    writeback: bool = False,
+    store: MemoryStore | None = None,
 ) -> AsyncIterator[Bed]:
-    """A started filesystem over a new store with the bucket ``shared``."""
+    """A started filesystem over a new store with the bucket ``shared``, or over ``store``."""
     clock = OffsetClock()
-    store = MemoryStore(BUCKET, clock=clock, capabilities=capabilities, authorize=authorize)
+    if store is None:
+        store = MemoryStore(BUCKET, clock=clock, capabilities=capabilities, authorize=authorize)
     signers = MemorySigners(store, identities, wrap)
     async with trio.open_nursery() as nursery:
         readers = Readers(
@@ -247,6 +253,7 @@ async def filesystem_bed(
             disk_limit=None,
             clock=clock,
             readers=readers,
+            owed_to="memory" if writeback else None,
         )
         filesystem = FileSystem(
             config if config is not None else FsConfig(bucket=BUCKET),

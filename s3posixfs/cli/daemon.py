@@ -70,11 +70,6 @@ class Mount:
         Raises OperatorError before ``ready`` for what the person who mounts can mend.
         """
         request, options = self._request, self._request.options
-        if options.flag("writeback"):
-            raise OperatorError(
-                "writeback=on is not available in this version: close and fsync return when "
-                "the data is in S3; leave the option out"
-            )
         endpoint = await trio.to_thread.run_sync(find_endpoint, options)
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
@@ -122,6 +117,7 @@ class Mount:
                 disk_limit=None,
                 clock=self._clock,
                 readers=readers,
+                owed_to=endpoint.url if options.flag("writeback") else None,
             )
             stack.callback(staging.close)
             filesystem = FileSystem(
@@ -151,6 +147,7 @@ class Mount:
                     source=self._request.source,
                     allow_other=options.flag("allow_other"),
                     extra=self._request.options.kernel,
+                    **_drain_bound(options),
                 ),
                 ready=self._ready,
             )
@@ -187,18 +184,35 @@ class Mount:
                 "identities": signers.status(),
             }
 
+        options = self._request.options
+
         async def drain(message: Mapping[str, Any]) -> Mapping[str, Any]:
             left: tuple[str, ...] = ()
             with trio.move_on_after(float(message.get("wait", 1.0))):
                 left = await filesystem.drain()
             state = filesystem.status()
-            answer = {
-                "dirty_files": state.get("dirty_files", 0),
-                "dirty_bytes": state.get("dirty_bytes", 0),
+            answer: dict[str, Any] = {
+                name: max(int(str(state.get(f"{kind}_{name}", 0))) for kind in ("dirty", "queued"))
+                for name in ("files", "bytes")
             }
-            return {**answer, "error": f"cannot upload {left[0]}"} if left else answer
+            answer = {f"dirty_{name}": count for name, count in answer.items()}
+            if left:
+                answer["error"] = f"cannot upload {left[0]}"
+            if left and state.get("queued_files"):
+                cache = cache_folder(options, self._request.mountpoint, self._request.source)
+                answer["error"] = (
+                    f"{state['queued_files']} files ({state['queued_bytes']} bytes) are kept in "
+                    f"{cache} until they are stored ({state['last_error']})"
+                )
+                answer["kept"] = True
+            return answer
 
         return {"status": status, "drain": drain}
+
+
+def _drain_bound(options: MountOptions) -> dict[str, float]:
+    """With write-back nothing is lost where a store that is down is not waited for."""
+    return {"drain_seconds": options.number("drain_timeout")} if options.flag("writeback") else {}
 
 
 async def _first_credentials(provider: CredentialsProvider) -> None:

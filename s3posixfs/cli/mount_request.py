@@ -109,6 +109,8 @@ def filesystem_config(request: MountRequest) -> FsConfig:
         unmapped=cast(Unmapped, options.text("unmapped")),
         read_only=options.flag("ro"),
         trusted_owners=frozenset(options.names("trusted_owners")),
+        writeback_limit=options.whole("writeback_limit"),
+        conflict=cast(Conflict, options.text("conflict")),
     )
 
 

@@ -73,6 +73,11 @@ def _upload_everything(socket: Path) -> None:
             if answer is None or not answer.get("dirty_files"):
                 return
             failed = answer.get("error")
+            if failed and answer.get("kept"):
+                raise OperatorError(
+                    f"not unmounted: {failed}; mend that and try again, or unmount with "
+                    "fusermount3 -u: the next mount with this cache_dir goes on with them"
+                )
             if failed:
                 raise OperatorError(
                     f"not unmounted, data is still staged: {failed}; mend it and try again"

@@ -46,6 +46,11 @@ _COMBINE: Final[dict[str, Callable[[int, int, int], int]]] = {
 }
 
 
+def crc32c(data: bytes | bytearray | memoryview, before: int = 0) -> int:
+    """CRC-32C (RFC 3720) of ``data``, after data whose CRC is ``before``."""
+    return int(crt.crc32c(data, before))
+
+
 class Checksum(Protocol):
     """A checksum that takes its data piece by piece."""
 

@@ -7,6 +7,9 @@ one ``pwritev`` in a thread.
 Invariant: a byte of the disk file that is not in ``held`` is zero, or belongs to a range that
 the base object still provides. So an upload can read the file where nothing was ever written.
 
+Sealed content is what the journal has a record of: it does not change any more. What is written
+next goes to a copy of it, which :meth:`LocalContent.unseal` makes.
+
 Concurrency. All state is changed on the trio thread. ``write``, ``fill``, ``cut``, ``flush`` and
 ``settle`` are called by one task at a time (the staged file's gate), except that an upload,
 which holds the gate, may run several ``fill`` of disjoint ranges at once. ``read`` may run at
@@ -29,6 +32,7 @@ import trio
 from s3posixfs.core.objectstore import Body, FileRange
 from s3posixfs.data.budget import DiskBudget, MemoryBudget
 from s3posixfs.data.ranges import RangeSet
+from s3posixfs.data.shared_file import Extent, SharedFile
 
 Chunk = tuple[int, bytes | memoryview]  # offset in the file, bytes
 IOV_MAX = 1024
@@ -81,7 +85,7 @@ class LocalContent:
 
     def __init__(
         self,
-        path: Path,
+        new_path: Callable[[], Path],
         *,
         memory: MemoryBudget,
         disk: DiskBudget,
@@ -89,19 +93,22 @@ class LocalContent:
         memory_file: int,
         batch: int,
     ) -> None:
-        """``path``: where the file goes once it has more than ``memory_file`` bytes.
+        """``new_path``: where a file goes once it has more than ``memory_file`` bytes.
 
         ``batch``: how many bytes of writes are gathered at most.
         """
         self.held = RangeSet()
-        self._path = path
+        self._new_path = new_path
         self._memory_budget = memory
         self._disk_budget = disk
         self._threads = threads
         self._memory_file = memory_file
         self._batch = batch
         self._memory: bytearray | None = bytearray()
-        self._fd = -1
+        self._file: SharedFile | None = None
+        self._start = 0  # where in the file the content begins
+        self._sealed = False
+        self._former: list[SharedFile] = []  # that threads may still read
         self._on_disk = 0  # bytes of the disk budget held
         self._gathered: list[Chunk] = []
         self._gathered_bytes = 0
@@ -109,6 +116,82 @@ class LocalContent:
         self._nowait = hasattr(os, "RWF_NOWAIT")
         self._users = 0
         self._idle: trio.Event | None = None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether this content may not be changed."""
+        return self._sealed
+
+    @property
+    def _fd(self) -> int:
+        return self._file.fd if self._file is not None else -1
+
+    async def seal(self, size: int) -> bytes | SharedFile:
+        """Make the content, of ``size`` bytes, one that stays as it is: the bytes, for who will
+        keep them (then :meth:`keep_in`), or the file that has them, durable and held for the
+        caller. OSError of the disk; then it is not sealed."""
+        await self.settle(size)
+        if self._memory is not None:
+            return bytes(self._memory)
+        file = self._file
+        if file is None:
+            raise trio.ClosedResourceError("the content is closed")
+        await self._in_thread(os.fsync, file.fd)
+        self._sealed = True
+        return file.hold()
+
+    def keep_in(self, extent: Extent) -> None:
+        """The bytes that were sealed are there now: they need no memory. Held for this."""
+        if self._memory is not None:
+            self._memory_budget.release(len(self._memory))
+            self._memory = None
+        former, self._file, self._start = self._file, extent.file, extent.offset
+        if former is not None:
+            self._former.append(former)
+        self._sealed = True
+        self.held.clear()
+        self.held.add(0, extent.length)
+
+    def adopt(self, file: SharedFile, size: int) -> None:
+        """Begin as the file of staged data that an earlier run sealed. Held for this."""
+        self._take_disk(size)
+        self.keep_in(Extent(file, 0, size))
+
+    async def unseal(self, keep: int) -> None:
+        """Go on with a copy of the first ``keep`` bytes, which may be changed. OSError of the
+        disk; then it stays sealed."""
+        file, start = self._file, self._start
+        if not self._sealed or file is None:
+            self._sealed = False
+            return
+        held = self.held.within(0, keep)
+        length = held[-1][1] if held else 0
+        taken = sum(end - begin for begin, end in held)
+        if length <= self._memory_file and self._memory_budget.try_acquire(length):
+            buffer = bytearray(length)
+            try:
+                await self._in_thread(_read_at, file.fd, start, memoryview(buffer))
+            except BaseException:
+                self._memory_budget.release(length)
+                raise
+            self._give_disk(self._on_disk)
+            self._memory, self._file, self._start = buffer, None, 0
+        else:
+            self._take_disk(taken)
+            try:
+                copy = await self._in_thread(_copy, self._new_path(), file.fd, start, held)
+            except BaseException:
+                self._give_disk(taken)
+                raise
+            self._give_disk(self._on_disk - taken)
+            self._file, self._start = copy, 0
+        self._former.append(file)
+        self.held.cut(keep)
+        self._sealed = False
+        if not self._users:
+            former, self._former = self._former, []
+            for one in former:
+                await one.release()
 
     async def write(self, offset: int, data: bytes) -> int:
         """Keep ``data``; how much was kept, which is less only where the disk became full.
@@ -227,13 +310,14 @@ class LocalContent:
             await self._spill()
         if self._memory is None:
             await self.flush()
-            await self._in_thread(os.ftruncate, self._fd, size)
+            if not self._sealed:
+                await self._in_thread(os.ftruncate, self._fd, size)
 
     def body(self, offset: int, length: int) -> Body:
         """``length`` bytes at ``offset`` as a request body, after :meth:`settle`."""
         if self._memory is not None:
             return bytes(memoryview(self._memory)[offset : offset + length])
-        return FileRange(self._fd, offset, length)
+        return FileRange(self._fd, self._start + offset, length)
 
     async def read(self, offset: int, length: int) -> bytes | bytearray:
         """``length`` bytes at ``offset``, all of which are held."""
@@ -249,7 +333,7 @@ class LocalContent:
             start, data = over[0]
             return bytes(data[offset - start : end - start])
         buffer = bytearray(length)
-        await self._read_disk(buffer, offset)
+        await self._read_disk(buffer, self._start + offset)
         for start, data in over:
             first, last = max(start, offset), min(start + len(data), end)
             buffer[first - offset : last - offset] = memoryview(data)[first - start : last - start]
@@ -287,7 +371,7 @@ class LocalContent:
         view = memoryview(memory)
         chunks = [(start, view[start:end]) for start, end in self.held]
         try:
-            self._fd = await self._in_thread(_create, self._path, chunks)
+            self._file = await self._in_thread(_create, self._new_path(), chunks)
         except BaseException:
             self._give_disk(total)
             raise
@@ -322,7 +406,8 @@ class LocalContent:
             if self._users:
                 self._idle = trio.Event()
                 await self._idle.wait()
-            fd, self._fd = self._fd, -1
+            file, self._file = self._file, None
+            former, self._former = self._former, []
             if self._memory is not None:
                 self._memory_budget.release(len(self._memory))
             self._memory = bytearray()
@@ -330,8 +415,8 @@ class LocalContent:
             self._gathered, self._gathered_bytes = [], 0
             self._give_disk(self._on_disk)
             self.held.clear()
-            if fd >= 0:
-                await trio.to_thread.run_sync(_remove, fd, self._path, limiter=self._threads)
+            for one in (*former, *((file,) if file is not None else ())):
+                await one.release()
 
 
 def _read_at(fd: int, offset: int, buffer: memoryview) -> None:
@@ -343,16 +428,37 @@ def _read_at(fd: int, offset: int, buffer: memoryview) -> None:
         done += count
 
 
-def _create(path: Path, chunks: Sequence[Chunk]) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _new_file(path: Path) -> SharedFile:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return SharedFile(os.open(path, flags, 0o600), path, temporary=True)
+
+
+def _create(path: Path, chunks: Sequence[Chunk]) -> SharedFile:
+    file = _new_file(path)
     try:
-        write_chunks(fd, None, chunks)
+        write_chunks(file.fd, None, chunks)
     except BaseException:
-        _remove(fd, path)
+        _drop(file)
         raise
-    return fd
+    return file
 
 
-def _remove(fd: int, path: Path) -> None:
-    os.close(fd)
-    path.unlink(missing_ok=True)
+def _copy(path: Path, source: int, start: int, ranges: Sequence[tuple[int, int]]) -> SharedFile:
+    """A file with these ranges of the source, which begin at ``start`` there."""
+    file = _new_file(path)
+    try:
+        for begin, end in ranges:
+            while begin < end:
+                count = os.copy_file_range(source, file.fd, end - begin, start + begin, begin)
+                if not count:
+                    break  # a hole at the end
+                begin += count
+    except BaseException:
+        _drop(file)
+        raise
+    return file
+
+
+def _drop(file: SharedFile) -> None:
+    file.let_go()
+    file.path.unlink(missing_ok=True)

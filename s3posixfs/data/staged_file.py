@@ -21,9 +21,11 @@ Locks and atomic regions (all state is changed on the trio thread only):
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import trio
 
@@ -35,12 +37,23 @@ from s3posixfs.data.content import LocalContent
 from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.ranges import RangeSet
 from s3posixfs.data.reader import ObjectReader, Readers
+from s3posixfs.data.shared_file import Extent, SharedFile
 from s3posixfs.data.upload import Target, upload
 from s3posixfs.data.version import ObjectVersion
 
 _REPLACED = frozenset({"NoSuchKey", "PreconditionFailed"})
 KEPT_BYTES = 128 * 1024  # files up to it stay in the block cache after their upload
 FETCH_BYTES = 4 * MIB  # how much of the base is brought to disk at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Content that stays as it is: small in memory, else in a file that is held for who has
+    this. ``size`` is in bytes, ``generation`` the staged file's."""
+
+    content: bytes | SharedFile
+    size: int
+    generation: int
 
 
 class StagedFile:
@@ -153,6 +166,8 @@ class StagedFile:
             return 0
         await self._enter()
         try:
+            if self._local.sealed:
+                await self._local.unseal(self._size)
             kept = data if isinstance(data, bytes) else bytes(data)
             written = await self._local.write(offset, kept)
             self._dirty.add(offset, offset + written)
@@ -173,6 +188,8 @@ class StagedFile:
         try:
             if size == self._size:
                 return
+            if self._local.sealed:
+                await self._local.unseal(min(size, self._size))
             shrinks = size < self._size
             self._size = size
             self._generation += 1
@@ -228,6 +245,59 @@ class StagedFile:
         if result.last_modified:
             return result
         return PutResult(result.etag, self._clock.time())
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are only in the base."""
+        end = min(self._size, self._base_end)
+        return sum(stop - start for start, stop in self._local.held.gaps(0, end))
+
+    async def seal(self) -> Sealed:
+        """Bring the whole content here, as it is now, and make it one that stays so: what is
+        written later does not change what was sealed. OSError of the local disk, S3Error of the
+        base; then nothing is sealed."""
+        await self._enter()
+        try:
+            await self.prepare(0, self._size)
+            content = await self._local.seal(self._size)
+            return Sealed(content, self._size, self._generation)
+        finally:
+            self._gate.release()
+
+    def keep_in(self, extent: Extent, generation: int) -> bool:
+        """The content that was sealed is in the journal. Returns whether it is still this
+        file's, which then holds the extent."""
+        if self._closed or self._generation != generation or self._gate.locked():
+            return False
+        self._local.keep_in(extent)
+        return True
+
+    def restore(self, content: SharedFile | Extent | None, size: int) -> None:
+        """Begin as what an earlier run sealed, which S3 has not got. Held for this file."""
+        if isinstance(content, SharedFile):
+            self._local.adopt(content, size)
+        elif content is not None:
+            self._local.keep_in(content)
+        self._size = size
+        self._dirty.add(0, size)
+
+    async def stored(self, store: ObjectStore, version: ObjectVersion, generation: int) -> None:
+        """S3 has what was sealed at ``generation``, as ``version``; ``store`` can read it."""
+        if self._closed or self._generation != generation:
+            return
+        old, old_is_own = self._base, self._base_is_own
+        self._base = self._readers.open(store, version)
+        self._base_is_own = True
+        self._base_end = self._size
+        self._dirty.clear()
+        self._in_s3 = generation
+        if old is not None and old_is_own:
+            await old.aclose()
+        if version.etag and 0 < version.size <= KEPT_BYTES:
+            with contextlib.suppress(OSError):
+                kept = bytes(await self._local.read(0, version.size))
+                if self._generation == generation and not self._closed:
+                    self._readers.keep(version, 0, kept)
 
     def unchanged(self) -> list[tuple[int, int]]:
         """The ranges that are as in the base, in order."""

@@ -4,6 +4,7 @@ Layout of the cache directory (mode 0700, one daemon at a time)::
 
     lock            flock; holds the pid of the daemon that has it
     staged/N.data   the local bytes of one staged file (mode 0600), removed when it is closed
+    journal/        with ``writeback``: what S3 is owed, see :mod:`s3posixfs.data.journal`
 
 Locking: ``StagingArea`` is used from the trio thread; its methods are atomic regions. The
 constructor and ``close`` do a little blocking I/O and belong before and after the mount.
@@ -15,6 +16,7 @@ import fcntl
 import itertools
 import os
 import stat
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +27,11 @@ from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import MIB
 from s3posixfs.data.budget import DiskBudget, MemoryBudget
 from s3posixfs.data.content import LocalContent
+from s3posixfs.data.journal import Journal
+from s3posixfs.data.journal_records import Blob, PendingState
 from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.reader import ObjectReader, Readers
+from s3posixfs.data.shared_file import Extent, SharedFile
 from s3posixfs.data.staged_file import StagedFile
 
 __all__ = ["StagedFile", "StagingArea", "StagingSettings"]
@@ -56,26 +61,47 @@ class StagingArea:
         clock: Clock,
         readers: Readers,
         settings: StagingSettings | None = None,
+        owed_to: str | None = None,
     ) -> None:
-        """Take ``cache_dir`` (made where it is missing) and remove what an earlier run left.
+        """Take ``cache_dir`` (made where it is missing) and remove what an earlier run left and
+        nobody is owed.
+
+        ``owed_to``: the endpoint, where there is to be a journal of what it has not got yet.
 
         ``memory_limit``, ``disk_limit``: bytes of all staged files together. ``readers`` open
         the new version after an upload. OperatorError where the directory cannot be used.
         """
         self._lock_fd = _take(cache_dir)
         self._directory = cache_dir / "staged"
+        self.journal: Journal | None = None
         try:
-            _clean(self._directory)
-        except OSError as error:
-            os.close(self._lock_fd)
-            raise _unusable(cache_dir, error) from error
+            last = self._open(cache_dir, owed_to)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise _unusable(cache_dir, error) from error
+            raise
         self._memory = MemoryBudget(memory_limit)
         self._disk = DiskBudget(disk_limit)
         self._threads = trio.CapacityLimiter(DISK_THREADS)
         self._clock = clock
         self._readers = readers
         self._settings = settings if settings is not None else StagingSettings()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(last + 1)
+
+    def _open(self, cache_dir: Path, owed_to: str | None) -> int:
+        """Open the journal and remove the files that it does not name; the last one's number."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._directory.chmod(0o700)
+        if owed_to is not None:
+            self.journal = Journal(cache_dir / "journal", origin=owed_to)
+        elif Journal.numbers(cache_dir / "journal"):
+            raise OperatorError(
+                f"{cache_dir} holds files that are not in S3 yet: mount with writeback=on until "
+                "`s3posixfs umount` has stored them, or give another cache_dir"
+            )
+        entries = self.journal.entries.values() if self.journal is not None else ()
+        return _clean(self._directory, {state.data for state in entries})
 
     @property
     def memory_used(self) -> int:
@@ -94,7 +120,7 @@ class StagingArea:
         upload of it has succeeded.
         """
         local = LocalContent(
-            self._directory / f"{next(self._numbers)}.data",
+            self._new_path,
             memory=self._memory,
             disk=self._disk,
             threads=self._threads,
@@ -109,8 +135,32 @@ class StagingArea:
             settings=self._settings.upload,
         )
 
+    def _new_path(self) -> Path:
+        return self._directory / f"{next(self._numbers)}.data"
+
+    def content_of(self, state: PendingState) -> SharedFile | Extent | None:
+        """Where the content of an entry of the journal is, held for the caller; ``None`` for an
+        empty file. OSError where its file cannot be opened. Blocking, a little."""
+        data = state.data
+        if self.journal is None or data is None:
+            return None
+        if isinstance(data, Blob):
+            return self.journal.extent(data)
+        path = self._directory / data
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return SharedFile(fd, path, temporary=True)
+
+    def restore(self, state: PendingState, content: SharedFile | Extent | None) -> StagedFile:
+        """The staged file that an entry of the journal describes, which takes the content."""
+        staged = self.create(None)
+        staged.restore(content, state.size)
+        return staged
+
     def close(self) -> None:
         """Give the directory free for another daemon. Its files must be closed before."""
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            journal.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -159,9 +209,11 @@ def _take(cache_dir: Path) -> int:
     return fd
 
 
-def _clean(directory: Path) -> None:
-    directory.mkdir(mode=0o700, exist_ok=True)
-    directory.chmod(0o700)
+def _clean(directory: Path, kept: Container[object]) -> int:
+    last = 0
     for path in directory.glob("*.data"):
-        if path.is_file() and not path.is_symlink():
+        if path.name in kept:
+            last = max(last, int(path.stem) if path.stem.isdigit() else 0)
+        elif path.is_file() and not path.is_symlink():
             path.unlink()
+    return last

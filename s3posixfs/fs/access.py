@@ -32,7 +32,12 @@ Question = tuple[str, str, str, str]  # identity, action, bucket, key or prefix
 class AccessGate:
     """Chooses who signs for a caller, and asks S3 before something is promised to a program."""
 
-    def __init__(self, config: FsConfig, signers: Signers, clock: Clock) -> None:
+    def __init__(
+        self, config: FsConfig, signers: Signers, clock: Clock, *, writes_back: bool = False
+    ) -> None:
+        """``writes_back``: a store that cannot be reached does not hinder writing, since uploads
+        come later and ask again."""
+        self._writes_back = writes_back
         self._config = config
         self._signers = signers
         self._clock = clock
@@ -162,6 +167,8 @@ class AccessGate:
                 self._remember(question, allowed)
                 self.wrote(signer, bucket, key)
             except S3Error as error:
+                if self._writes_back and (error.status == 0 or error.status >= 500):
+                    return
                 if error.errno != EACCES:
                     raise
                 allowed = False

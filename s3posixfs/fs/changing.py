@@ -140,6 +140,8 @@ class Changes:
             wanted = change(inode.shown)
             if open_file is not None and self._staged_with(open_file, handle):
                 self._stage(open_file, wanted, signer, metadata)
+                if handle is None:
+                    await self._files.attributes_staged(open_file)
                 return
             if state.table.is_bucket(inode):
                 self._resolver.bucket_attributes[inode.name] = wanted

@@ -310,6 +310,12 @@ class Files:
         if not open_file.assigned:
             open_file.writer = signer
 
+    async def attributes_staged(self, open_file: OpenFile) -> None:
+        """Attributes were changed that go with the next upload; what is only in the journal any
+        more, with no close to come, has them there at once. For who holds the file's lock."""
+        if open_file.pending is not None:
+            await self._saver.commit_locked(open_file)
+
     # Closing.
 
     async def flush(self, handle: FileHandle) -> None:

@@ -45,6 +45,8 @@ from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
 from s3posixfs.fs.subtree_gate import SubtreeGate
+from s3posixfs.fs.uploading import Conflicts, Uploader, Uploading
+from s3posixfs.fs.writeback import Writeback
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class FileSystem:
             readers=readers,
             staging=staging,
             rules=rules,
-            access=AccessGate(config, signers, clock),
+            access=AccessGate(config, signers, clock, writes_back=staging.journal is not None),
             table=table,
             listings=ListingCache(config.metadata_ttl, config.listed_entries),
             known=KnownMetadata(config.known_metadata),
@@ -95,6 +97,17 @@ class FileSystem:
         self._namespace = Namespace(state, self._resolver, self._files, self._saver)
         self._renamer = Renamer(state, self._resolver, self._namespace, self._saver)
         self._changes = Changes(state, self._resolver, self._files, rewriter)
+        self._uploading = self._write_back(rewriter)
+
+    def _write_back(self, rewriter: Rewriter) -> Uploading | None:
+        journal = self._state.staging.journal
+        if journal is None:
+            return None
+        writeback = Writeback(self._state, journal, rewriter)
+        conflicts = Conflicts(self._state, self._resolver)
+        uploader = Uploader(self._state, writeback, self._saver, conflicts)
+        self._saver.writeback, self._saver.upload_now = writeback, uploader.upload_now
+        return Uploading(writeback, uploader)
 
     # Life.
 
@@ -109,6 +122,9 @@ class FileSystem:
         await self._refresh_groups()
         self._nursery.start_soon(self._keep_groups)
         self._nursery.start_soon(self._saver.keep_trying)
+        if self._uploading is not None:
+            self._uploading.writeback.restore()
+            await self._nursery.start(self._uploading.run)
 
     async def _refresh_groups(self) -> None:
         identities = self._state.signers.identity_map().identities
@@ -124,11 +140,25 @@ class FileSystem:
 
     async def drain(self) -> tuple[str, ...]:
         """Upload everything dirty; the paths that could not be."""
-        return await self._saver.drain()
+        left = await self._saver.drain()
+        return left + await self._uploading.uploader.drain() if self._uploading else left
+
+    def left(self) -> tuple[str, ...]:
+        """What ``drain`` would still have to upload."""
+        kept = self._uploading.writeback.pending.values() if self._uploading is not None else ()
+        waiting = {one.open_file for one in kept}
+        dirty = [inode for inode in self._state.table if inode.is_local]
+        named = [inode.path() for inode in dirty if inode.open_file not in waiting]
+        return (*sorted(named), *sorted(one.path for one in kept))
 
     async def close(self) -> None:
-        """Let go of open files, uploaded or not; call ``drain`` before."""
+        """Let go of open files, uploaded or not; call ``drain`` before. What the journal holds
+        stays there."""
+        if self._uploading is not None:
+            await self._uploading.stop()
         await self._files.close_all()
+        if self._uploading is not None:
+            await self._uploading.writeback.close()
 
     def status(self) -> dict[str, object]:
         """Counters and state, for the status command."""
@@ -142,6 +172,7 @@ class FileSystem:
             "owed_uploads": self._saver.owed,
             "uploads": self._saver.uploads,
             "failed_uploads": self._saver.failures,
+            **(self._uploading.uploader.status() if self._uploading is not None else {}),
         }
 
     # Names and attributes.

@@ -13,6 +13,7 @@ from s3posixfs.data.staging import StagedFile
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Listing
+from s3posixfs.fs.pending import Pending
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer
 
@@ -23,7 +24,8 @@ class OpenFile:
     ``staged`` is the content where this mount has its own; ``base`` the reader it was made over.
     ``fresh`` says that the name is not in S3 yet; ``changed`` that attributes wait for the
     upload. ``writer`` is the identity that owes the upload: who wrote last, or, after a change
-    of owner, who was ``assigned``. ``lock`` is held while content is staged, uploaded or moved.
+    of owner, who was ``assigned``. ``pending`` is the journal's entry of the file, where write-back
+    owes S3 one. ``lock`` is held while content is staged, uploaded or moved.
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class OpenFile:
         "handles",
         "inode",
         "lock",
+        "pending",
         "retries",
         "staged",
         "writer",
@@ -50,6 +53,7 @@ class OpenFile:
         self.changed = False
         self.writer: Signer | None = None
         self.assigned = False
+        self.pending: Pending | None = None
         self.failure: Exception | None = None  # of the last upload
         self.retries = 0
 
@@ -62,6 +66,13 @@ class OpenFile:
     def unsaved(self) -> bool:
         """Whether bytes or attributes wait for an upload."""
         return self.changed or self.content_unsaved
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether neither S3 nor the journal has the file as it is now."""
+        if self.changed or not self.content_unsaved or self.pending is None:
+            return self.unsaved
+        return self.staged is None or self.staged.generation != self.pending.generation
 
     async def drop_content(self) -> None:
         """Let go of staged content and its reader."""

@@ -48,6 +48,17 @@ class MountState:
         """S3 as the daemon sees it."""
         return self.signers.daemon().store
 
+    @property
+    def writes_back(self) -> bool:
+        """Whether what programs close goes to S3 later, out of a journal."""
+        return self.staging.journal is not None
+
+    async def settle_journal(self) -> None:
+        """Wait until the journal knows what is in S3 already. To be called before that is
+        changed in another way: a crash must not bring back what was there before."""
+        if self.staging.journal is not None:
+            await self.staging.journal.settle()
+
     def now(self) -> float:
         """Seconds on the monotonic clock."""
         return self.clock.monotonic()

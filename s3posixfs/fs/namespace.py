@@ -17,6 +17,7 @@ from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import PERMISSIONS, Attributes, Entry, Opened
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.files import Files
+from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
@@ -117,7 +118,8 @@ class Namespace:
         self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
     ) -> tuple[Inode, Opened]:
         """open(2) with O_CREAT. With O_EXCL the name is put at once, under the condition that it
-        is not there, so that it holds between hosts; else it goes to S3 with its content."""
+        is not there, so that it holds between hosts; else, and with write-back, it goes to S3
+        with its content."""
         state = self._state
         async with self.changing(parent), state.gate.working_in(parent):
             # Another host's new file may not be written over in the belief that there is none.
@@ -131,7 +133,11 @@ class Namespace:
             signer = await self._may_add(parent, caller)
             kind = stat.S_IFREG | (mode & PERMISSIONS)
             attributes = self._new_attributes(parent, kind, caller, signer)
-            exclusive = bool(flags & os.O_EXCL) and signer.store.capabilities.conditional_put
+            exclusive = (
+                bool(flags & os.O_EXCL)
+                and signer.store.capabilities.conditional_put
+                and not state.writes_back
+            )
             if exclusive:
                 found = await self._put(bucket, key, b"", attributes, signer)
             else:
@@ -292,6 +298,7 @@ class Namespace:
         bucket, key = self._state.table.key(inode)
         open_file = inode.open_file
         if open_file is None:
+            await self._state.settle_journal()
             with inode.own_change():
                 await signer.store.delete(bucket, key)
                 self._unpublish(parent, inode)
@@ -299,11 +306,21 @@ class Namespace:
         async with open_file.lock:
             if open_file.handles:
                 await self._saver.preserve(open_file)
-            with inode.own_change():
-                if not open_file.fresh:
-                    await signer.store.delete(bucket, key)
-                self._unpublish(parent, inode)
+            async with self._saver.holding(open_file):
+                with inode.own_change():
+                    await self._delete(open_file, bucket, key, signer)
+                    self._unpublish(parent, inode)
         await self._saver.finish(open_file)
+
+    async def _delete(self, open_file: OpenFile, bucket: str, key: str, signer: Signer) -> None:
+        """Delete the object of a file that is open or still to be stored, if there may be one,
+        and then what is owed of it: a crash in between leaves the file as it was."""
+        pending, writeback = open_file.pending, self._saver.writeback
+        if not open_file.fresh or (pending is not None and pending.attempted):
+            await self._state.settle_journal()
+            await signer.store.delete(bucket, key)
+        if pending is not None and writeback is not None:
+            await writeback.cancel(pending)
 
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """rmdir(2): ENOTEMPTY while any key is below it; a bucket in the folder of buckets."""

@@ -145,9 +145,17 @@ class Renamer:
                     await stack.enter_async_context(open_file.lock)
                     held.add(open_file)
                     if open_file.inode is source:
-                        await self._saver.save_locked(open_file)
+                        await self._saver.commit_locked(open_file)
                     elif open_file.handles:
                         await self._saver.preserve(open_file)
+                if await self._renamed_here(source, target, new_parent, new_name, signer):
+                    for open_file in held - {source.open_file}:
+                        await self._saver.finish(open_file)
+                    return
+                for open_file in held:
+                    if open_file.pending is not None:
+                        await self._saver.save_locked(open_file)
+                await self._state.settle_journal()
             # Nothing is awaited from the last look to here.
             for inode in both:
                 stack.enter_context(inode.own_change())
@@ -161,6 +169,37 @@ class Renamer:
             self._moved(source, target, new_parent, new_name, written)
         if replaced is not None:
             await self._saver.finish(replaced)
+
+    async def _renamed_here(
+        self,
+        source: Inode,
+        target: Inode | None,
+        new_parent: Inode,
+        new_name: bytes,
+        signer: Signer,
+    ) -> bool:
+        """Give a file that S3 has never got another name in the journal, where it is there."""
+        opened, writeback = source.open_file, self._saver.writeback
+        former = target.open_file if target is not None else None
+        if writeback is None or opened is None or opened.pending is None:
+            return False
+        async with writeback.holding(opened, former):
+            pending = opened.pending
+            if pending is None or pending.attempted or not opened.fresh:
+                return False
+            bucket, prefix = self._state.table.place(new_parent)
+            key = prefix + new_name.decode()
+            await self._state.access.require_write(signer, bucket, key)
+            replaced = former.pending if former is not None else None
+            found = target.entry.stat if target is not None else None
+            base = (found.etag or None) if found is not None else None
+            await writeback.retarget(pending, bucket, key, base, replaced)
+            entry = source.entry
+            if entry.stat is not None:
+                entry = replace(entry, stat=replace(entry.stat, key=key, etag=base or ""))
+            opened.fresh = pending.state.base is None and not pending.attempted
+            self._moved(source, target, new_parent, new_name, entry)
+            return True
 
     async def _one(
         self,
@@ -297,6 +336,7 @@ class Renamer:
                     await stack.enter_async_context(open_file.lock)
                     held.add(open_file)
                     await self._saver.save_locked(open_file)
+                await state.settle_journal()
             # Nothing is awaited from the last look to here.
             stack.enter_context(source.own_change())
             bucket, prefix = state.table.place(source)

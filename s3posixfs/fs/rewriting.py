@@ -52,6 +52,7 @@ class Rewriter:
         """
         chosen = signer or self._state.access.owner(inode.entry)
         settled = self._state.rules.settle(attributes, chosen)
+        await self._state.settle_journal()
         with inode.own_change():
             if inode.is_directory:
                 await self._put_marker(inode, settled, chosen, metadata)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from errno import EAGAIN, EIO, ENOSPC, ETIMEDOUT
 
@@ -19,9 +20,11 @@ from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.pending import Pending
 from s3posixfs.fs.resolver import absent
 from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.signers import Signer
+from s3posixfs.fs.writeback import Writeback
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class Saver:
         self._state = state
         self._rewriter = rewriter
         self._owed: set[OpenFile] = set()  # files without handles whose upload failed
+        self.writeback: Writeback | None = None
+        self.upload_now: Callable[[Pending], Awaitable[None]] | None = None
         self.uploads = 0
         self.failures = 0
 
@@ -48,23 +53,47 @@ class Saver:
         return len(self._owed)
 
     async def save(self, open_file: OpenFile) -> None:
-        """Bring content and attributes of the file into S3; returns at once where S3 has them.
+        """Bring content and attributes of the file into S3, or, with write-back, into the journal;
+        returns at once where they are there.
 
         Waits for an upload that is under way and then for what changed since. Raises the
         upload's error, with everything kept. A file without a name is nobody's to upload.
         """
         inode = open_file.inode
-        while open_file.unsaved:
+        while open_file.uncommitted if self.writeback else open_file.unsaved:
             parent = inode.parent
             if parent is None:
                 return
             async with self._state.gate.working_in(parent), open_file.lock:
                 if inode.parent is parent:
-                    await self.save_locked(open_file)
+                    await self.commit_locked(open_file)
                     return
 
-    async def save_locked(self, open_file: OpenFile) -> None:
+    async def commit_locked(self, open_file: OpenFile) -> None:
         """``save`` for who holds the file's lock and its folder in place."""
+        if self.writeback is None or not await self._commit(self.writeback, open_file):
+            await self.save_locked(open_file)
+
+    async def _commit(self, writeback: Writeback, open_file: OpenFile) -> bool:
+        """Whether the journal has the file as it is now; else it has to go to S3 itself."""
+        inode = open_file.inode
+        try:
+            while open_file.uncommitted and not inode.detached:
+                former = await self._former(inode, *self._state.table.key(inode))
+                if not await writeback.commit(open_file, former):
+                    return False
+        except Exception as error:
+            self.failures += 1
+            open_file.failure = error
+            raise
+        open_file.failure = None
+        return True
+
+    async def save_locked(self, open_file: OpenFile) -> None:
+        """Bring the file into S3, for who holds its lock and its folder in place."""
+        if self.writeback is not None and await self._commit(self.writeback, open_file):
+            while open_file.pending is not None and self.upload_now is not None:
+                await self.upload_now(open_file.pending)
         inode = open_file.inode
         if not open_file.unsaved or inode.detached:
             return
@@ -93,6 +122,7 @@ class Saver:
 
     async def _put(self, open_file: OpenFile) -> None:
         state, inode = self._state, open_file.inode
+        await state.settle_journal()
         bucket, key = state.table.key(inode)
         signer = open_file.writer or state.signers.daemon()
         staged = open_file.staged
@@ -147,6 +177,10 @@ class Saver:
             content_type=headed.content_type,
             headers=headed.headers,
         )
+
+    def holding(self, *open_files: OpenFile | None) -> AbstractAsyncContextManager[None]:
+        """Keep the uploader of the journal from these files, where there is one."""
+        return self.writeback.holding(*open_files) if self.writeback else nullcontext()
 
     # Files that lose their name while they are open.
 

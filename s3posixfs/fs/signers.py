@@ -41,6 +41,11 @@ class Signers(Protocol):
         """The identity behind an S3 owner ID (also the daemon's), where it has credentials."""
         ...
 
+    def for_name(self, name: str) -> Signer | None:
+        """The identity of this name (also the daemon's), where it has credentials: what an
+        earlier run left is signed by whom it is owed."""
+        ...
+
     def identity_map(self) -> IdentityMap:
         """The map as it is now."""
         ...

@@ -79,7 +79,7 @@ async def serve(
             nursery.cancel_scope.cancel()
         with trio.move_on_after(options.drain_seconds):
             return await filesystem.drain()
-        return ("(stopped before the upload ended)",)
+        return filesystem.left()
     finally:
         pyfuse3.close()  # libfuse sees for itself whether it is unmounted already
         with trio.CancelScope(shield=True):

@@ -1,0 +1,478 @@
+"""What S3 is owed, on disk: records that are durable before a program is told so.
+
+Layout, in the cache directory::
+
+    journal/N.log    segments (``journal_records`` describes them), oldest first
+    journal/origin   the endpoint that all of it is owed to
+
+Durability. :meth:`Journal.append` returns once its record is on disk. One task writes: what
+came while it wrote goes together, with one fdatasync for all (group commit). A segment is
+allocated whole before it is used, and its last part is kept for records without content, so
+that a full disk refuses new data but lets files be removed and uploads be noted.
+
+Recovery. Records are read in order up to the first that is not whole and valid; what is behind
+it was never acknowledged, is cut off and said in the log. Where whole segments are behind it
+(damage, not a crash) they are set aside as ``N.damaged``. Nothing is ever written behind what
+was read: a new segment begins.
+
+Space. A segment goes when no state or content that counts is in it and all before it are gone:
+in this order, so that the record of an entry's end outlives those of its life.
+
+Locking: methods are called on the trio thread; only the writing task's thread touches the
+current segment's file.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.types import MIB
+from s3posixfs.data.journal_records import (
+    RECORD_HEADER,
+    SEGMENT_HEADER,
+    Blob,
+    PendingState,
+    Record,
+    decode_header,
+    decode_record,
+    encode_header,
+    encode_record,
+)
+from s3posixfs.data.shared_file import Extent, SharedFile
+
+logger = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 8 * MIB
+RESERVE_BYTES = 256 * 1024  # of each segment, for records without content
+
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    states: tuple[PendingState, ...]
+    gone: tuple[int, ...]
+    content: Bytes | None
+    note: bool = False
+    segment: int = 0
+    done: trio.Event = field(default_factory=trio.Event)
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Segment:
+    number: int
+    file: SharedFile
+    size: int
+    end: int = SEGMENT_HEADER.size
+    needed: int = 0  # states and contents in it that count
+
+
+class Journal:
+    """The journal of one cache directory, which the caller has locked.
+
+    ``entries`` is what is owed: the latest state of each entry, changed as records become
+    durable.
+    """
+
+    def __init__(self, folder: Path, *, origin: str, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Open or begin the journal; blocking. OperatorError where what it holds is owed to
+        another endpoint than ``origin``, or the disk refuses."""
+        self.entries: dict[int, PendingState] = {}
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._segments: dict[int, _Segment] = {}
+        self._where: dict[int, int] = {}  # entry: the segment of its latest state
+        self._sequence = 0
+        self._last_entry = 0
+        self._requests: list[_Request] = []
+        self._wake = trio.Event()
+        self._noted = self._synced = 0  # notes that were asked for, and that are on disk
+        self._closed = False
+        self._broken: OSError | None = None
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._read_all()
+            self._check_origin(origin)
+            self._start_segment()
+            self._directory = os.open(folder.parent / "staged", os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise OperatorError(
+                f"the journal in {folder} cannot be used ({error.strerror}): "
+                "give a cache_dir with free space that this user can write to"
+            ) from error
+        self._tidy()
+
+    # Reading what an earlier run left.
+
+    @staticmethod
+    def numbers(folder: Path) -> list[int]:
+        """The segments in the folder, oldest first."""
+        names = (path.stem for path in folder.glob("*.log"))
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:016d}.log"
+
+    def _read_all(self) -> None:
+        expected: int | None = None
+        numbers = self.numbers(self._folder)
+        for position, number in enumerate(numbers):
+            path = self._path(number)
+            data = path.read_bytes()
+            end, expected = self._read_segment(memoryview(data), number, expected)
+            file = SharedFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), path, temporary=False)
+            self._segments[number] = _Segment(number, file, len(data), end)
+            rest = data[end:]
+            if not rest.strip(b"\0"):
+                continue
+            logger.warning(
+                "the journal %s was cut at byte %d: the %d bytes behind it are no whole record",
+                *(path, end, len(rest.rstrip(b"\0"))),
+            )
+            os.ftruncate(file.fd, end)
+            os.fsync(file.fd)
+            self._set_aside(numbers[position + 1 :])
+            break
+        for entry, state in self.entries.items():
+            self._count(self._where[entry], state, 1)
+
+    def _read_segment(
+        self, data: memoryview, number: int, expected: int | None
+    ) -> tuple[int, int | None]:
+        """Take in the records of a segment: where they end, and the next sequence number."""
+        if decode_header(data) != number:
+            return 0, expected
+        offset = SEGMENT_HEADER.size
+        while (found := decode_record(data, number, offset, expected)) is not None:
+            record, offset = found
+            expected = record.sequence + 1
+            self._sequence = record.sequence
+            self._take_in(record, number)
+        return offset, expected
+
+    def _take_in(self, record: Record, segment: int) -> None:
+        for state in record.states:
+            self.entries[state.entry] = state
+            self._where[state.entry] = segment
+            self._last_entry = max(self._last_entry, state.entry)
+        for entry in record.gone:
+            self.entries.pop(entry, None)
+            self._where.pop(entry, None)
+            self._last_entry = max(self._last_entry, entry)
+
+    def _set_aside(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            path = self._path(number)
+            path.rename(path.with_suffix(".damaged"))
+            logger.error("the journal's %s comes after damage and was set aside", path)
+
+    def _check_origin(self, origin: str) -> None:
+        path = self._folder / "origin"
+        with suppress(FileNotFoundError):
+            former = path.read_text()
+            if self.entries and former != origin:
+                raise OperatorError(
+                    f"{len(self.entries)} files in {self._folder.parent} are still to be stored "
+                    f"at {former}: mount that with this cache_dir, or give another cache_dir"
+                )
+        temporary = path.with_suffix(".new")
+        with temporary.open("w") as file:
+            file.write(origin)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+
+    # Segments.
+
+    def _start_segment(self, least: int = 0) -> None:
+        """Make the next segment the current one, with room for ``least`` bytes of records;
+        blocking. OSError leaves things as they are."""
+        size = max(self._segment_bytes, SEGMENT_HEADER.size + least + RESERVE_BYTES)
+        number = max(self._segments, default=0) + 1
+        path = self._path(number)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            os.pwrite(fd, encode_header(number), 0)
+            os.fsync(fd)
+            _sync_folder(self._folder)
+        except BaseException:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            raise
+        file = SharedFile(fd, path, temporary=False)
+        self._current = _Segment(number, file, size)
+        # Not changed in place: this runs beside the trio thread.
+        self._segments = {**self._segments, number: self._current}
+
+    def _count(self, segment: int, state: PendingState, change: int) -> None:
+        for number in {segment, state.data.segment if isinstance(state.data, Blob) else segment}:
+            if number in self._segments:
+                self._segments[number].needed += change
+
+    def _tidy(self) -> None:
+        """Remove the segments at the beginning that nothing needs."""
+        for number in sorted(self._segments):
+            segment = self._segments[number]
+            if segment.needed or segment is self._current:
+                return
+            del self._segments[number]
+            segment.file.path.unlink(missing_ok=True)
+            segment.file.let_go()
+
+    def oldest(self) -> tuple[PendingState, ...]:
+        """What keeps the oldest segment, where less than a quarter of all segments counts; to be
+        appended again, so that it can go."""
+        if len(self._segments) < 4:
+            return ()
+        owed = sum(_weight(state) for state in self.entries.values())
+        if owed * 4 > len(self._segments) * self._segment_bytes:
+            return ()
+        oldest = min(self._segments)
+        return tuple(
+            state
+            for entry, state in self.entries.items()
+            if self._where[entry] == oldest
+            or (isinstance(state.data, Blob) and state.data.segment == oldest)
+        )
+
+    # Using it.
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """What the segments take."""
+        return sum(segment.size for segment in self._segments.values())
+
+    def next_entry(self) -> int:
+        """A number no entry ever had."""
+        self._last_entry += 1
+        return self._last_entry
+
+    def extent(self, blob: Blob) -> Extent:
+        """Where content in the journal is; held for the caller."""
+        return Extent(self._segments[blob.segment].file.hold(), blob.offset, blob.length)
+
+    async def append(
+        self,
+        states: Iterable[PendingState] = (),
+        *,
+        gone: Iterable[int] = (),
+        content: Bytes | None = None,
+    ) -> tuple[PendingState, ...]:
+        """Make a record durable, in one step; the states as they are in the journal now.
+
+        ``content`` is the first state's, ``None`` where that is elsewhere already. Records of
+        one entry are appended one after the other. OSError: nothing of it counts. Not ended by
+        cancellation once begun: whether it counts would not be known.
+        """
+        request = _Request(tuple(states), tuple(gone), content)
+        self._ask(request)
+        with trio.CancelScope(shield=True):
+            await request.done.wait()
+        if request.error is not None:
+            raise request.error
+        return request.states
+
+    def note_gone(self, entry: int) -> None:
+        """An entry is owed no more: to be on disk soon, and before :meth:`settle` returns.
+
+        A crash before that brings the entry back: whoever then uploads it has to see that S3
+        has it.
+        """
+        self._noted += 1
+        self._drop(entry)
+        self._ask(_Request((), (entry,), None, note=True))
+
+    async def settle(self) -> None:
+        """Wait until everything that was noted is durable. OSError where it cannot be."""
+        wanted = self._noted
+        if self._synced >= wanted:
+            return
+        await self.append()
+        if self._synced < wanted:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _ask(self, request: _Request) -> None:
+        if self._closed:
+            request.error = OSError(errno.EIO, os.strerror(errno.EIO))
+            request.done.set()
+            return
+        self._requests.append(request)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what is asked for; for as long as the mount. Cancelled, it writes what it has."""
+        try:
+            while True:
+                await self._wake.wait()
+                await self._write_waiting()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._write_waiting()
+            self._closed = True
+
+    async def _write_waiting(self) -> None:
+        self._wake = trio.Event()
+        batch, self._requests = self._requests, []
+        if not batch:
+            return
+        noted = self._noted
+        with trio.CancelScope(shield=True):  # a thread that writes is waited for
+            await trio.to_thread.run_sync(self._write, batch)
+        failed = [request for request in batch if request.note and request.error is not None]
+        for request in failed:  # they go with what is written next
+            request.error = None
+        self._requests[:0] = failed
+        if not failed:
+            self._synced = noted
+        for request in batch:
+            if request.error is None and not request.note:
+                self._account(request)
+            request.done.set()
+        self._tidy()
+
+    def _account(self, request: _Request) -> None:
+        for state in request.states:
+            self._drop(state.entry)
+            self.entries[state.entry] = state
+            self._where[state.entry] = request.segment
+            self._count(request.segment, state, 1)
+        for entry in request.gone:
+            self._drop(entry)
+
+    def _drop(self, entry: int) -> None:
+        former = self.entries.pop(entry, None)
+        if former is not None:
+            self._count(self._where.pop(entry), former, -1)
+
+    # In the writing thread.
+
+    def _write(self, batch: list[_Request]) -> None:
+        if self._broken is not None:
+            for request in batch:
+                request.error = OSError(errno.EIO, os.strerror(errno.EIO))
+            return
+        group: list[_Request] = []
+        pieces: list[Bytes] = []
+        size = 0
+        for request in batch:
+            if not (request.states or request.gone):
+                continue
+            sequence = self._sequence + len(group) + 1
+            wanted = len(request.content or b"")
+            try:
+                encoded, states = self._encode(request, size, sequence)
+                length = sum(map(len, encoded))
+                if not self._fits(request, size + length):
+                    self._flush(group, pieces)
+                    group, pieces, size = [], [], 0
+                    encoded, states = self._in_new_segment(request, length + wanted)
+                    length = sum(map(len, encoded))
+            except OSError as error:
+                request.error = error
+                continue
+            request.states, request.segment = states, self._current.number
+            group.append(request)
+            pieces += encoded
+            size += length
+        self._flush(group, pieces)
+
+    def _encode(
+        self, request: _Request, offset: int, sequence: int
+    ) -> tuple[list[Bytes], tuple[PendingState, ...]]:
+        current = self._current
+        place = current.end + offset
+        return encode_record(
+            current.number, place, sequence, request.states, request.gone, request.content
+        )
+
+    def _fits(self, request: _Request, size: int) -> bool:
+        kept = RESERVE_BYTES if request.content is not None else 0
+        return self._current.end + size <= self._current.size - kept
+
+    def _in_new_segment(
+        self, request: _Request, length: int
+    ) -> tuple[list[Bytes], tuple[PendingState, ...]]:
+        """OSError where the disk has no room for another segment."""
+        # The numbers in a description may take more bytes in another place: a little more room.
+        self._start_segment(length + 1024)
+        return self._encode(request, 0, self._sequence + 1)
+
+    def _flush(self, group: list[_Request], pieces: list[Bytes]) -> None:
+        """Bring the group to disk, all of it or nothing; errors go to its requests."""
+        if not group:
+            return
+        current = self._current
+        data = b"".join(pieces)
+        try:
+            if any(isinstance(state.data, str) for one in group for state in one.states):
+                os.fsync(self._directory)  # the names of new files of staged data
+            write_all(current.file.fd, current.end, data)
+        except OSError as error:
+            self._take_back(current, error)
+            for request in group:
+                request.error = error
+            return
+        try:
+            os.fdatasync(current.file.fd)
+        except OSError as error:
+            # What is on disk now is not known, and another fsync would not tell (fsync(2)).
+            self._give_up(error)
+            for request in group:
+                request.error = error
+            return
+        current.end += len(data)
+        self._sequence += len(group)
+
+    def _take_back(self, current: _Segment, error: OSError) -> None:
+        """Make sure that nothing is read where a write failed."""
+        try:
+            os.pwrite(current.file.fd, bytes(RECORD_HEADER.size), current.end)
+            os.fdatasync(current.file.fd)
+        except OSError:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        logger.error("the journal cannot be written to any more: %s", error.strerror)
+        self._broken = error
+
+    def close(self) -> None:
+        """Close the files; blocking. Where nothing is owed, nothing of the journal stays."""
+        self._closed = True
+        os.close(self._directory)
+        for segment in self._segments.values():
+            if not self.entries and self._broken is None:
+                segment.file.path.unlink(missing_ok=True)
+            segment.file.let_go()
+        self._segments = {}
+
+
+def write_all(fd: int, offset: int, data: bytes) -> None:
+    """Write all of ``data`` at ``offset``; OSError where the disk refuses some of it. Blocking."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _weight(state: PendingState) -> int:
+    return (state.data.length if isinstance(state.data, Blob) else 0) + 1024

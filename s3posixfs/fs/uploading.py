@@ -1,0 +1,417 @@
+"""The uploader: brings into S3 what the journal holds, for as long as it takes.
+
+Entries are independent of each other, so many go at once. One that fails is tried again after a
+while, which grows; where the store cannot be reached at all, one entry after the other tries
+whether it can. What an identity is refused waits for that identity and holds nobody up.
+
+An object that is not the one this entry was to replace is another's work. It is never written
+over unseen: see :class:`Conflicts`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.objectstore import Body, FileRange
+from s3posixfs.core.types import MAX_KEY_BYTES, ObjectStat, PutResult
+from s3posixfs.data.journal_records import PendingState
+from s3posixfs.data.parts import UploadSettings
+from s3posixfs.data.shared_file import Extent
+from s3posixfs.data.upload import Target, upload
+from s3posixfs.fs.metadata import encode
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import MAX_NAME_BYTES
+from s3posixfs.fs.pending import Pending
+from s3posixfs.fs.resolver import Resolver, absent
+from s3posixfs.fs.rewriting import carried
+from s3posixfs.fs.saving import Saver
+from s3posixfs.fs.signers import Signer
+from s3posixfs.fs.writeback import Writeback
+
+logger = logging.getLogger(__name__)
+
+PARALLEL = 16
+POLITE = 2  # while programs are closing files
+POLITE_SECONDS = 0.1
+SETTLING_SECONDS = 0.2  # what is renamed or removed soon after it was closed costs nothing
+FIRST_WAIT, LONGEST_WAIT, LONGEST_REFUSAL = 1.0, 30.0, 300.0  # seconds
+COMPACT_SECONDS = 5.0
+ATTEMPTS = 5  # at an object that others keep changing
+
+_CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+
+
+class ConflictError(Exception):
+    """The object was changed by others, and the mount was told to leave such alone."""
+
+
+class MissingIdentityError(Exception):
+    """The mount has no credentials for who owes the upload."""
+
+
+class _Content:
+    """Sealed content as an upload's source."""
+
+    base = None
+
+    def __init__(self, extent: Extent | None) -> None:
+        self._extent = extent
+        self.size = extent.length if extent is not None else 0
+
+    def unchanged(self) -> list[tuple[int, int]]:
+        return []
+
+    async def prepare(self, start: int, end: int) -> None:
+        return
+
+    def body(self, offset: int, length: int) -> Body:
+        extent = self._extent
+        if extent is None or not length:
+            return b""
+        return FileRange(extent.file.fd, extent.offset + offset, length)
+
+
+class Conflicts:
+    """What is done where S3 has another object than the one that is to be replaced."""
+
+    def __init__(self, state: MountState, resolver: Resolver) -> None:
+        self._state = state
+        self._resolver = resolver
+
+    async def base(
+        self, owed: PendingState, signer: Signer
+    ) -> tuple[str | None, ObjectStat | None]:
+        """After a condition failed: the ETag that ours may replace now (``None``: no object), and
+        the object, where it is this very version already. ConflictError where ours must not."""
+        theirs = await self._found(owed, signer)
+        if theirs is None:
+            if owed.base is not None:
+                self._decide(owed, "was removed")
+            return None, None
+        mark = (theirs.metadata or {}).get("ctime", ""), theirs.size
+        if mark[0] and mark == owed.mark:
+            return theirs.etag, theirs
+        if mark[0] and mark in owed.lineage:
+            return theirs.etag, None
+        self._decide(owed, "was changed")
+        if self._state.config.conflict == "keep-both":
+            await self._keep(owed, theirs)
+        return theirs.etag, None
+
+    def _decide(self, owed: PendingState, what: str) -> None:
+        chosen = self._state.config.conflict
+        if chosen == "fail":
+            raise ConflictError(
+                f"{owed.bucket}/{owed.key} {what} by others while it was changed here; "
+                "conflict=fail leaves both as they are"
+            )
+        logger.warning(
+            "%s/%s %s by others while it was changed here (conflict=%s)",
+            *(owed.bucket, owed.key, what, chosen),
+        )
+
+    async def _found(self, owed: PendingState, signer: Signer) -> ObjectStat | None:
+        """The object that is there, asked for by whoever may."""
+        for store in (signer.store, self._state.daemon_store):
+            try:
+                return await store.head(owed.bucket, owed.key)
+            except S3Error as error:
+                if absent(error):
+                    return None
+                if error.status != 403 or store is self._state.daemon_store:
+                    raise
+        return None
+
+    async def _keep(self, owed: PendingState, theirs: ObjectStat) -> None:
+        """Copy the others' object beside, as whose it is, or by the daemon with what is proven of
+        its owner."""
+        state = self._state
+        found = await self._resolver.head(state.daemon_store, owed.bucket, owed.key, None)
+        entry = self._resolver.file_entry(owed.bucket, found)
+        signer = state.access.owner(entry)
+        settled = state.rules.settle(entry.attributes, signer)
+        beside = beside_key(owed.key, theirs)
+        await signer.store.copy(
+            owed.bucket,
+            owed.key,
+            owed.bucket,
+            beside,
+            metadata=encode(settled, found.metadata or {}),
+            content_type=found.content_type,
+            headers=carried(found),
+            source_if_match=theirs.etag,
+        )
+        logger.warning("the others' %s/%s is kept as %s", owed.bucket, owed.key, beside)
+
+
+def beside_key(key: str, theirs: ObjectStat) -> str:
+    """Where another's version of an object goes: the same name for the same version."""
+    when = datetime.fromtimestamp(theirs.last_modified, UTC).strftime("%Y%m%dT%H%M%SZ")
+    suffix = f".conflict-{when}-{theirs.etag[:8]}"
+    folder, slash, name = key.rpartition("/")
+    room = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(f"{folder}{slash}".encode())) - len(suffix)
+    short = name.encode()[: max(room, 0)].decode(errors="ignore")
+    return f"{folder}{slash}{short}{suffix}"
+
+
+class Uploader:
+    """Tries entries when they are due, ``PARALLEL`` at a time."""
+
+    def __init__(
+        self,
+        state: MountState,
+        writeback: Writeback,
+        saver: Saver,
+        conflicts: Conflicts,
+    ) -> None:
+        self._state = state
+        self._writeback = writeback
+        self._saver = saver
+        self._conflicts = conflicts
+        self._due: list[tuple[float, int, Pending]] = []
+        self._tickets = 0
+        self._wake = trio.Event()
+        self._running = 0
+        self._trouble = 0  # attempts in a row that did not reach the store
+        self._paused_until = float("-inf")
+        self._settings = UploadSettings()
+        self.uploads = 0
+        self.failures = 0
+        self.last_error = ""
+        writeback.schedule = self.schedule
+
+    # When.
+
+    def schedule(self, pending: Pending) -> None:
+        """The entry has a new state."""
+        if not pending.failures:
+            self._push(pending, trio.current_time() + SETTLING_SECONDS)
+
+    def hurry(self, pending: Pending) -> None:
+        """Somebody waits for the entry: try it now."""
+        self._push(pending, trio.current_time())
+        self._paused_until = float("-inf")
+
+    def _push(self, pending: Pending, at: float) -> None:
+        self._tickets += 1
+        pending.ticket = self._tickets
+        pending.next_at = at
+        heapq.heappush(self._due, (at, self._tickets, pending))
+        self._wake.set()
+
+    def _places(self, now: float) -> int:
+        if self._trouble:
+            return 1
+        busy = now - self._writeback.committed_at < POLITE_SECONDS
+        return POLITE if busy else PARALLEL
+
+    async def run(self) -> None:
+        """Upload what is due; for as long as the mount."""
+        async with trio.open_nursery() as nursery:
+            await self._dispatch(nursery)
+
+    async def _dispatch(self, nursery: trio.Nursery) -> None:
+        while True:
+            self._wake = trio.Event()
+            now = trio.current_time()
+            next_at = now + POLITE_SECONDS if self._running else float("inf")
+            while self._due:
+                at, ticket, pending = self._due[0]
+                if ticket != pending.ticket or not pending.alive:
+                    heapq.heappop(self._due)
+                    continue
+                next_at = max(at, self._paused_until)
+                if next_at > now:
+                    break
+                if self._running >= self._places(now):
+                    next_at = now + POLITE_SECONDS
+                    break
+                heapq.heappop(self._due)
+                self._running += 1
+                nursery.start_soon(self._attempt, pending)
+            with trio.move_on_at(next_at):
+                await self._wake.wait()
+
+    async def _attempt(self, pending: Pending) -> None:
+        try:
+            async with pending.uploading:
+                if pending.alive:
+                    await self._upload(pending)
+        except Exception as error:
+            self._failed(pending, error)
+        finally:
+            self._running -= 1
+            self._wake.set()
+            pending.end_attempt()
+
+    def _failed(self, pending: Pending, error: Exception) -> None:
+        self.failures += 1
+        first = pending.error is None or str(pending.error) != str(error)
+        pending.error = error
+        pending.failures += 1
+        self.last_error = f"{pending.path} as {pending.state.identity}: {error}"
+        unreachable = isinstance(error, S3Error) and (error.status == 0 or error.status >= 500)
+        if not isinstance(error, S3Error | OSError | ConflictError | MissingIdentityError):
+            logger.exception("storing %s failed", pending.path, exc_info=error)
+        elif first and not (unreachable and self._trouble):
+            logger.warning("not stored yet: %s", self.last_error)
+        longest = LONGEST_WAIT if unreachable else LONGEST_REFUSAL
+        wait = min(longest, FIRST_WAIT * 2 ** min(pending.failures - 1, 20))
+        wait *= 0.5 + random.random() / 2  # noqa: S311 - spreads load, no secret
+        now = trio.current_time()
+        if unreachable:
+            self._trouble += 1
+            pause = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._trouble - 1, 20))
+            self._paused_until = now + pause
+            wait = 0.0  # the pause is for all
+        else:
+            self._trouble = 0
+        if pending.alive:
+            self._push(pending, now + wait)
+
+    # What.
+
+    async def _upload(self, pending: Pending) -> None:
+        state, version, content = pending.state, pending.version, pending.content
+        signer = self._state.signers.for_name(state.identity)
+        if signer is None:
+            raise MissingIdentityError(f"no credentials for the identity {state.identity}")
+        pending.attempted = True
+        if content is not None:
+            content.file.hold()
+        try:
+            put = await self._put(state, signer, _Content(content))
+        finally:
+            if content is not None:
+                await content.file.release()
+        self.uploads += 1
+        self._trouble = 0
+        pending.failures, pending.error = 0, None
+        open_file = await self._writeback.stored(pending, state, version, put, signer)
+        if pending.alive:
+            self._push(pending, trio.current_time())
+        if open_file is not None:
+            await self._saver.finish(open_file)
+
+    async def _put(self, state: PendingState, signer: Signer, content: _Content) -> PutResult:
+        base = state.base
+        for _ in range(ATTEMPTS):
+            target = Target(
+                state.bucket,
+                state.key,
+                state.metadata,
+                state.content_type,
+                state.headers,
+                base,
+                base is None,
+            )
+            try:
+                return await upload(content, signer.store, target, self._settings)
+            except S3Error as error:
+                gone = base is not None and absent(error)
+                if error.code not in _CONFLICT and not gone:
+                    raise
+            base, found = await self._conflicts.base(state, signer)
+            if found is not None:
+                return PutResult(found.etag, found.last_modified)
+        raise ConflictError(f"{state.bucket}/{state.key} is changed by others all the time")
+
+    # For people, and for who waits.
+
+    async def upload_now(self, pending: Pending) -> None:
+        """Wait until S3 has the entry. The error of an attempt that failed."""
+        while pending.alive:
+            tried = pending.tried
+            self.hurry(pending)
+            await tried.wait()
+            if pending.alive and pending.error is not None:
+                raise pending.error
+
+    async def drain(self) -> tuple[str, ...]:
+        """Try everything that is owed; the paths that could not be stored."""
+        waiting = list(self._writeback.pending.values())
+        failures = {id(pending): pending.failures for pending in waiting}
+        for pending in waiting:
+            self._push(pending, trio.current_time())
+        self._paused_until, self._trouble = float("-inf"), 0
+        left: list[str] = []
+        for pending in waiting:
+            while pending.alive:
+                if pending.failures > failures[id(pending)] or self._trouble:
+                    left.append(pending.path)
+                    break
+                with trio.move_on_after(1.0):
+                    await pending.tried.wait()
+        return tuple(sorted(left))
+
+    def status(self) -> dict[str, Any]:
+        """The queue, for the status command."""
+        pending = list(self._writeback.pending.values())
+        now = self._state.clock.time()
+        refused: dict[str, int] = {}
+        for one in pending:
+            if one.error is not None:
+                identity = one.state.identity
+                refused[identity] = refused.get(identity, 0) + one.refused
+        return {
+            "queued_files": len(pending),
+            "queued_bytes": sum(one.state.size for one in pending),
+            "oldest_seconds": round(max((now - one.state.since for one in pending), default=0.0)),
+            "failing_files": sum(one.error is not None for one in pending),
+            "refused_by_identity": {name: count for name, count in refused.items() if count},
+            "last_error": self.last_error if pending else "",
+            "journal_bytes": self._writeback.journal.bytes_on_disk,
+        }
+
+
+class Uploading:
+    """Journal and uploader at work, for as long as the mount."""
+
+    def __init__(self, writeback: Writeback, uploader: Uploader) -> None:
+        self.writeback = writeback
+        self.uploader = uploader
+        self._started = False
+        self._uploads = trio.CancelScope()
+        self._everything = trio.CancelScope()
+        self._uploads_ended = trio.Event()
+        self._ended = trio.Event()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until :meth:`stop`."""
+        self._started = True
+        with self._everything:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.writeback.journal.run)
+                nursery.start_soon(self._upload)
+                nursery.start_soon(self._compact)
+                task_status.started()
+        self._ended.set()
+
+    async def _upload(self) -> None:
+        with self._uploads:
+            await self.uploader.run()
+        self._uploads_ended.set()
+
+    async def _compact(self) -> None:
+        while True:
+            await trio.sleep(COMPACT_SECONDS)
+            try:
+                await self.writeback.compact()
+            except OSError as error:
+                logger.warning("the journal cannot be made smaller: %s", error.strerror)
+
+    async def stop(self) -> None:
+        """End the uploads that are under way, and then the journal, with all of it on disk."""
+        if not self._started or self._ended.is_set():
+            return
+        self._uploads.cancel()
+        await self._uploads_ended.wait()
+        self._everything.cancel()
+        await self._ended.wait()

@@ -1,0 +1,454 @@
+"""Write-back: what is closed is in the journal, seen at once, and in S3 later.
+
+A crash is a copy of the cache directory, made at some moment, under a new filesystem.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from s3posixfs.core.errors import OperatorError, S3Error
+from s3posixfs.core.objectstore import ObjectStore
+from s3posixfs.fs.attributes import AttributeChanges
+from s3posixfs.fs.config import Conflict, FsConfig
+from tests.faulty_store import FaultyStore, lost_answer
+from tests.filesystem_bed import ALICE, BUCKET, MIB, ROOT, Bed, filesystem_bed
+
+ALWAYS = 10**9
+DOWN = S3Error("ConnectionError", "connection refused")
+
+
+class Stores:
+    """Every store of a mount is wrapped; ``down`` makes all of them refuse to write."""
+
+    def __init__(self) -> None:
+        self.made: list[FaultyStore] = []
+
+    def __call__(self, store: ObjectStore) -> FaultyStore:
+        wrapped = FaultyStore(store)
+        self.made.append(wrapped)
+        return wrapped
+
+    def fail(self, operation: str, error: Exception, times: int = ALWAYS) -> None:
+        for store in self.made:
+            store.fail(operation, error, times=times)
+
+    def heal(self) -> None:
+        for store in self.made:
+            store.clear()
+
+    def puts(self) -> int:
+        return sum(store.calls["put"] for store in self.made)
+
+
+async def stored(bed: Bed) -> tuple[str, ...]:
+    return await bed.fs.drain()
+
+
+def crash(tmp_path: Path, name: str = "after") -> Path:
+    """What would be on disk if the machine stopped now, as a folder for another bed."""
+    target = tmp_path / name
+    shutil.copytree(tmp_path / "cache", target / "cache")
+    (target / "cache").chmod(0o700)
+    return target
+
+
+async def test_close_returns_before_the_upload_and_the_file_is_seen(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        stores.fail("put", DOWN)
+        await bed.write("a", b"content", ALICE, mode=0o640)
+        assert bed.store.keys(BUCKET) == []
+        assert await bed.read("a") == b"content"
+        assert (await bed.list())["a"].attributes.size == 7
+        assert await bed.owner("a") == (ALICE.uid, ALICE.gid)
+        assert await bed.mode("a") == "-rw-r-----"
+        stores.heal()
+        assert await stored(bed) == ()
+        assert bed.store.data(BUCKET, "a") == b"content"
+        assert bed.s3_owner("a") == "alice"
+        assert await bed.read("a") == b"content"
+
+
+async def test_a_crash_loses_nothing_that_was_closed(tmp_path: Path) -> None:
+    stores = Stores()
+    big = os.urandom(3 * MIB)
+    async with filesystem_bed(tmp_path / "x", writeback=True, wrap=stores) as bed:
+        await bed.mkdir("d", mode=0o777)
+        stores.fail("put", DOWN)
+        stores.fail("create_multipart", DOWN)
+        found = await bed.write("d/small", b"small", ALICE)
+        await bed.write("d/big", big)
+        await bed.write("empty", b"")
+        after = crash(tmp_path / "x", "after")
+        store = bed.store
+    assert store.keys(BUCKET) == ["d/"]
+    stores = Stores()
+    async with filesystem_bed(after, writeback=True, wrap=stores, store=store) as bed:
+        assert set(await bed.list("d")) == {"small", "big"}
+        again = await bed.walk("d/small")
+        assert again.attributes == found.attributes
+        assert again.inode == found.inode
+        assert await bed.read("d/big") == big
+        assert await bed.read("empty") == b""
+        assert await stored(bed) == ()
+        assert store.data(BUCKET, "d/small") == b"small"
+        assert store.data(BUCKET, "d/big") == big
+        assert bed.s3_owner("d/small") == "alice"
+        assert bed.fs.status()["queued_files"] == 0
+        assert set(await bed.list()) == {"d", "empty"}
+
+
+async def test_what_is_written_after_close_does_not_change_what_was_closed(tmp_path: Path) -> None:
+    stores = Stores()
+    for size in (10, 3 * MIB):
+        folder = tmp_path / str(size)
+        async with filesystem_bed(folder, writeback=True, wrap=stores) as bed:
+            stores.fail("put", DOWN)
+            await bed.write("a", b"1" * size)
+            found = await bed.walk("a")
+            opened = await bed.fs.open(found.inode, os.O_RDWR, ROOT)
+            await bed.fs.write(opened.handle, 2, b"new")
+            after = crash(folder)
+            await bed.fs.flush(opened.handle)
+            later = crash(folder, "later")
+            await bed.fs.release(opened.handle)
+            assert (await bed.read("a"))[:6] == b"11new1"
+        async with filesystem_bed(after, writeback=True) as bed:
+            assert await bed.read("a") == b"1" * size
+        async with filesystem_bed(later, writeback=True) as bed:
+            assert (await bed.read("a")) == b"11new" + b"1" * (size - 5)
+            assert await stored(bed) == ()
+            assert bed.store.data(BUCKET, "a")[:6] == b"11new1"
+
+
+async def test_truncation_of_what_was_closed(tmp_path: Path) -> None:
+    for size in (10, 3 * MIB):
+        folder = tmp_path / str(size)
+        stores = Stores()
+        async with filesystem_bed(folder, writeback=True, wrap=stores) as bed:
+            stores.fail("put", DOWN)
+            await bed.write("a", b"1" * size)
+            await bed.setattr("a", AttributeChanges(size=4))
+            await bed.setattr("a", AttributeChanges(size=8))
+            after = crash(folder)
+            assert await bed.read("a") == b"1111\0\0\0\0"
+        async with filesystem_bed(after, writeback=True) as bed:
+            assert await bed.read("a") == b"1111\0\0\0\0"
+            assert await stored(bed) == ()
+            assert bed.store.data(BUCKET, "a") == b"1111\0\0\0\0"
+
+
+async def test_removal_of_a_pending_file_is_durable_and_costs_nothing(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        stores.fail("put", DOWN)
+        await bed.write("a", b"content")
+        await bed.unlink("a")
+        after = crash(tmp_path)
+        assert await bed.list() == {}
+        assert await stored(bed) == ()
+        assert stores.made[0].calls["delete"] == 0
+    async with filesystem_bed(after, writeback=True) as bed:
+        assert await bed.list() == {}
+        assert bed.fs.status()["queued_files"] == 0
+
+
+async def test_save_as_editors_do_is_one_put(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        bed.put("text", b"old")
+        await bed.write("other", b"")
+        assert await stored(bed) == ()
+        await bed.unlink("other")
+        before = stores.puts()
+        await bed.write("text.tmp", b"new text")
+        await bed.rename("text.tmp", "text")
+        after = crash(tmp_path)
+        assert set(await bed.list()) == {"text"}
+        assert await bed.read("text") == b"new text"
+        assert bed.store.data(BUCKET, "text") == b"old"
+        assert await stored(bed) == ()
+        assert bed.store.data(BUCKET, "text") == b"new text"
+        assert bed.store.keys(BUCKET) == ["text"]
+        assert stores.puts() == before + 1
+        store = bed.store
+    async with filesystem_bed(after, writeback=True, store=store) as bed:
+        # The crash was before the upload: S3 has this very version, which is no conflict.
+        assert await bed.read("text") == b"new text"
+        assert await stored(bed) == ()
+        assert store.keys(BUCKET) == ["text"]
+
+
+async def test_rename_over_another_pending_file(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        await bed.write("a", b"a")
+        await bed.write("b", b"bbbb")
+        await bed.rename("a", "b")
+        after = crash(tmp_path)
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == ["b"]
+        assert bed.store.data(BUCKET, "b") == b"a"
+    async with filesystem_bed(after, writeback=True) as bed:
+        assert await bed.read("b") == b"a"
+        assert set(await bed.list()) == {"b"}
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == ["b"]
+
+
+async def test_rename_of_what_s3_has_waits_for_what_it_is_owed(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        bed.put("a", b"old")
+        await bed.write("a", b"new")
+        await bed.rename("a", "b")
+        assert bed.store.keys(BUCKET) == ["b"]
+        assert bed.store.data(BUCKET, "b") == b"new"
+        await bed.mkdir("d")
+        await bed.write("d/x", b"x")
+        await bed.rename("d", "e")
+        assert bed.store.data(BUCKET, "e/x") == b"x"
+        assert await bed.read("e/x") == b"x"
+
+
+async def test_attributes_of_a_pending_file_are_durable(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        stores.fail("put", DOWN)
+        await bed.write("a", b"content", ALICE)
+        await bed.chmod("a", 0o600, ALICE)
+        found = await bed.walk("a")
+        await bed.fs.setxattr(found.inode, b"user.x", b"y", ALICE)
+        after = crash(tmp_path)
+        store = bed.store
+    async with filesystem_bed(after, writeback=True, store=store) as bed:
+        assert await bed.mode("a") == "-rw-------"
+        again = await bed.walk("a")
+        assert await bed.fs.getxattr(again.inode, b"user.x", ALICE) == b"y"
+        assert await stored(bed) == ()
+        bed.pass_time()
+        assert await bed.mode("a") == "-rw-------"
+        assert await bed.fs.getxattr(again.inode, b"user.x", ALICE) == b"y"
+
+
+async def test_a_lost_answer_is_no_conflict(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        for store in stores.made:
+            store.fail("put", lost_answer(), times=1, after_effect=True)
+        await bed.write("a", b"one")
+        with trio.fail_after(20):
+            while bed.fs.status()["queued_files"]:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        assert bed.store.keys(BUCKET) == ["a"]
+        assert bed.store.data(BUCKET, "a") == b"one"
+
+
+async def test_a_later_version_over_one_whose_answer_was_lost(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        for store in stores.made:
+            store.fail("put", lost_answer(), times=1, after_effect=True)
+        await bed.write("a", b"one")
+        with trio.fail_after(20):
+            while not bed.store.keys(BUCKET):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await bed.write("a", b"two!")
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == ["a"]
+        assert bed.store.data(BUCKET, "a") == b"two!"
+
+
+async def test_removal_of_what_may_have_reached_s3(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        for store in stores.made:
+            store.fail("put", lost_answer(), times=1, after_effect=True)
+        await bed.write("a", b"one")
+        with trio.fail_after(20):
+            while not bed.store.keys(BUCKET):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await bed.unlink("a")
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == []
+
+
+async def conflict_bed(tmp_path: Path, conflict: Conflict) -> dict[str, bytes]:
+    """Two versions of one file, ours not stored yet: what S3 has in the end."""
+    stores = Stores()
+    config = FsConfig(bucket=BUCKET, conflict=conflict)
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores, config=config) as bed:
+        bed.put("a", b"base")
+        stores.fail("put", DOWN)
+        await bed.write("a", b"ours")
+        await bed.write("new", b"ours")
+        bed.put("a", b"theirs", owner="bob")
+        bed.put("new", b"theirs", owner="bob")
+        stores.heal()
+        left = await stored(bed)
+        assert bool(left) == (conflict == "fail")
+        assert await bed.read("a") == b"ours"
+        for key in bed.store.keys(BUCKET):
+            if ".conflict-" in key:
+                assert bed.s3_owner(key) == "bob"
+        return {key: bed.store.data(BUCKET, key) for key in bed.store.keys(BUCKET)}
+
+
+async def test_conflicts_keep_both(tmp_path: Path) -> None:
+    found = await conflict_bed(tmp_path, "keep-both")
+    assert found.pop("a") == found.pop("new") == b"ours"
+    assert sorted(key.partition(".conflict-")[0] for key in found) == ["a", "new"]
+    assert set(found.values()) == {b"theirs"}
+
+
+async def test_conflicts_last_writer(tmp_path: Path) -> None:
+    assert await conflict_bed(tmp_path, "last-writer") == {"a": b"ours", "new": b"ours"}
+
+
+async def test_conflicts_fail(tmp_path: Path) -> None:
+    assert await conflict_bed(tmp_path, "fail") == {"a": b"theirs", "new": b"theirs"}
+
+
+async def test_a_refused_identity_holds_nobody_up(tmp_path: Path) -> None:
+    def authorize(identity: str, action: str, bucket: str, key: str) -> bool:
+        return identity != "alice" or not refused or action != "s3:PutObject"
+
+    refused = False
+    async with filesystem_bed(tmp_path, writeback=True, authorize=authorize) as bed:
+        await bed.write("first", b"1", ALICE)
+        assert await stored(bed) == ()
+        refused = True
+        await bed.write("hers", b"2", ALICE)
+        await bed.write("ours", b"3")
+        assert await stored(bed) == (f"{BUCKET}/hers",)
+        assert bed.store.keys(BUCKET) == ["first", "ours"]
+        status = bed.fs.status()
+        assert status["refused_by_identity"] == {"alice": 1}
+        assert "hers as alice" in str(status["last_error"])
+        assert await bed.read("hers") == b"2"
+        after = crash(tmp_path)
+        store = bed.store
+    async with filesystem_bed(after, writeback=True, store=store) as bed:
+        bed.signers.without_credentials.add("alice")
+        assert await stored(bed) == (f"{BUCKET}/hers",)
+        bed.signers.without_credentials.clear()
+        refused = False
+        assert await stored(bed) == ()
+        assert bed.s3_owner("hers") == "alice"
+
+
+async def test_what_is_removed_after_its_upload_stays_removed(tmp_path: Path) -> None:
+    """Also where the machine stopped at once: the journal knew before S3 was asked to delete."""
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        await bed.write("a", b"content")
+        assert await stored(bed) == ()
+        await bed.unlink("a")
+        after = crash(tmp_path)
+        store = bed.store
+    async with filesystem_bed(after, writeback=True, store=store) as bed:
+        assert await bed.list() == {}
+        assert await stored(bed) == ()
+        assert store.keys(BUCKET) == []
+
+
+async def test_edits_of_large_objects_are_stored_at_close(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        bed.put("big", bytes(40 * MIB))
+        bed.put("small", bytes(1000))
+        for name in ("big", "small"):
+            found = await bed.walk(name)
+            opened = await bed.fs.open(found.inode, os.O_RDWR, ROOT)
+            await bed.fs.write(opened.handle, 5, b"x")
+            await bed.fs.flush(opened.handle)
+            await bed.fs.release(opened.handle)
+        assert bed.store.data(BUCKET, "big")[:7] == b"\0\0\0\0\0x\0"
+        assert bed.store.data(BUCKET, "small") == bytes(1000)
+        assert await stored(bed) == ()
+        assert bed.store.data(BUCKET, "small") == b"\0\0\0\0\0x" + bytes(994)
+
+
+async def test_close_waits_where_too_much_waits(tmp_path: Path) -> None:
+    stores = Stores()
+    config = FsConfig(bucket=BUCKET, writeback_limit=20_000)
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores, config=config) as bed:
+        stores.fail("put", DOWN)
+        await bed.write("a", bytes(10_000))
+        done = trio.Event()
+
+        async def second() -> None:
+            await bed.write("b", bytes(10_000))
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(second)
+            await trio.testing.wait_all_tasks_blocked(0.3)
+            assert not done.is_set()
+            stores.heal()
+            await bed.fs.drain()
+            with trio.fail_after(20):
+                await done.wait()
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == ["a", "b"]
+
+
+async def test_open_files_follow_their_uploads(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        parent, name = await bed.split("log", ROOT)
+        _, opened = await bed.fs.create(parent, name, 0o644, os.O_CREAT | os.O_RDWR, ROOT)
+        content = b""
+        for number in range(5):
+            line = f"line {number}\n".encode()
+            await bed.fs.write(opened.handle, len(content), line)
+            content += line
+            await bed.fs.fsync(opened.handle, False)
+            if number % 2:
+                assert await stored(bed) == ()
+                assert bed.store.data(BUCKET, "log") == content
+            assert bytes(await bed.fs.read(opened.handle, 0, 1000)) == content
+        await bed.fs.flush(opened.handle)
+        await bed.fs.release(opened.handle)
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == ["log"]
+        assert bed.store.data(BUCKET, "log") == content
+
+
+async def test_unlinked_while_open_and_pending(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        parent, name = await bed.split("a", ROOT)
+        _, opened = await bed.fs.create(parent, name, 0o644, os.O_CREAT | os.O_RDWR, ROOT)
+        await bed.fs.write(opened.handle, 0, b"content")
+        await bed.fs.fsync(opened.handle, False)
+        await bed.unlink("a")
+        assert bytes(await bed.fs.read(opened.handle, 0, 100)) == b"content"
+        await bed.fs.write(opened.handle, 7, b" and more")
+        assert bytes(await bed.fs.read(opened.handle, 0, 100)) == b"content and more"
+        await bed.fs.flush(opened.handle)
+        await bed.fs.release(opened.handle)
+        assert await stored(bed) == ()
+        assert bed.store.keys(BUCKET) == []
+
+
+async def test_without_the_option_what_is_kept_is_not_forgotten(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        stores.fail("put", DOWN)
+        await bed.write("a", b"content")
+        store = bed.store
+    refused = pytest.RaisesExc(OperatorError, match="writeback=on")
+    with pytest.RaisesGroup(refused, flatten_subgroups=True):
+        async with filesystem_bed(tmp_path, store=store):
+            pass
+    async with filesystem_bed(tmp_path, writeback=True, store=store) as bed:
+        assert await stored(bed) == ()
+    async with filesystem_bed(tmp_path, store=store) as bed:
+        assert await bed.read("a") == b"content"
+        assert stat.S_ISREG((await bed.walk("a")).attributes.mode)
+    assert not list((tmp_path / "cache/journal").glob("*.log"))
+    assert not list((tmp_path / "cache/staged").iterdir())
