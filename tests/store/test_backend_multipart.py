@@ -33,7 +33,7 @@ def refused(code: str) -> pytest.RaisesExc[S3Error]:
 
 
 def add(backend: DirectoryBackend, upload: str, number: int, data: bytes) -> CompletedPart:
-    with backend.begin_part(BUCKET, KEY, upload, number) as part:
+    with backend.begin_part(BUCKET, KEY, upload, number, len(data)) as part:
         part.write(data)
         stored = part.commit(md5(data), {"crc32": f"sum{number}"})
     assert (stored.number, stored.etag, stored.size) == (number, md5(data), len(data))

@@ -24,7 +24,7 @@ from s3posixfs.store.backend.handles import OpenObject, PendingObject
 from s3posixfs.store.backend.listing import list_bucket
 from s3posixfs.store.backend.locks import KeyLocks
 from s3posixfs.store.backend.lookup import Lookup
-from s3posixfs.store.backend.multipart import PendingPart, Uploads
+from s3posixfs.store.backend.multipart import PendingPart, PlacedPart, Uploads
 from s3posixfs.store.backend.names import key_path
 from s3posixfs.store.backend.objects import Objects
 from s3posixfs.store.backend.problems import (
@@ -346,9 +346,15 @@ class DirectoryBackend:
         return self._uploads.record(bucket, key, upload_id)
 
     @translated
-    def begin_part(self, bucket: str, key: str, upload_id: str, number: int) -> PendingPart:
-        """Begin a part, 1 to 10,000; S3Error NoSuchUpload (404), InvalidArgument (400)."""
-        return self._uploads.begin_part(bucket, key, upload_id, number)
+    def begin_part(
+        self, bucket: str, key: str, upload_id: str, number: int, length: int | None = None
+    ) -> PendingPart | PlacedPart:
+        """Begin a part, 1 to 10,000; S3Error NoSuchUpload (404), InvalidArgument (400).
+
+        With its ``length`` in bytes it may get a place in the later object: then nothing is
+        copied when the upload is completed.
+        """
+        return self._uploads.begin_part(bucket, key, upload_id, number, length)
 
     @translated
     def list_parts(

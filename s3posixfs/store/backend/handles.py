@@ -8,7 +8,7 @@ from typing import Self
 
 from s3posixfs.store.backend.names import KeyPath
 from s3posixfs.store.backend.objects import Objects
-from s3posixfs.store.backend.pending import Pending
+from s3posixfs.store.backend.pending import ScratchFile
 from s3posixfs.store.backend.problems import translated
 from s3posixfs.store.backend.records import ALWAYS, Condition, ObjectFacts, ObjectRecord
 from s3posixfs.store.backend.scratch import Scratch
@@ -44,7 +44,7 @@ class OpenObject:
         self.close()
 
 
-class PendingObject(Pending[ObjectRecord]):
+class PendingObject(ScratchFile):
     """An object that takes bytes."""
 
     __slots__ = ("_bucket", "_objects", "_path")

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from s3posixfs.core.checksums import COMPOSITE, decode
@@ -17,7 +17,7 @@ from s3posixfs.store.backend.facts import nanoseconds
 from s3posixfs.store.backend.lookup import Lookup
 from s3posixfs.store.backend.names import key_path
 from s3posixfs.store.backend.objects import Objects
-from s3posixfs.store.backend.pending import Pending
+from s3posixfs.store.backend.pending import Pending, ScratchFile
 from s3posixfs.store.backend.problems import translated
 from s3posixfs.store.backend.records import (
     CompletedPart,
@@ -33,6 +33,9 @@ from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.tree import FILE_FLAGS
 from s3posixfs.store.backend.upload_files import UploadFiles, part_name, part_numbers
 from s3posixfs.store.backend.upload_pages import page_of
+from s3posixfs.store.backend.upload_whole import Place, link_whole, open_whole
+
+Placing = Callable[[int, str], ObjectRecord]
 
 
 class Uploads:
@@ -79,13 +82,24 @@ class Uploads:
         finally:
             os.close(fd)
 
-    def begin_part(self, bucket: str, key: str, upload_id: str, number: int) -> PendingPart:
-        """A part that takes bytes; S3Error NoSuchUpload (404), InvalidArgument (400)."""
+    def begin_part(
+        self, bucket: str, key: str, upload_id: str, number: int, length: int | None
+    ) -> PendingPart | PlacedPart:
+        """A part that takes bytes: exactly ``length`` where that is known.
+
+        S3Error NoSuchUpload (404), InvalidArgument (400).
+        """
         if not 1 <= number <= MAX_PARTS:
             message = f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive"
             raise S3Error("InvalidArgument", message, status=400)
         self.record(bucket, key, upload_id)
-        return PendingPart(self._files, self._clock, self._scratch, bucket, upload_id, number)
+        upload = PartOf(self._files, self._clock, bucket, upload_id, number)
+        if length is not None:
+            least = self._min_part_bytes
+            place = self._files.place_part(bucket, upload_id, number, length, least)
+            if place is not None:
+                return PlacedPart(upload, place)
+        return PendingPart(upload, self._scratch)
 
     def parts(self, bucket: str, key: str, upload_id: str, after: int, max_parts: int) -> PartsPage:
         """The parts with numbers above ``after``, in order."""
@@ -154,15 +168,16 @@ class Uploads:
                     part_sizes=tuple(part.size for part in chosen),
                     part_digests=_digests(chosen, checksums, checksum_type),
                 )
-                with _Join(self._scratch) as join:
-                    for part in chosen:
-                        join.append(upload, part)
-                    size = join.size
-                    result = join.commit(
-                        lambda fd, name: self._objects.place(
-                            bucket, path, fd, name, size, facts, condition, upload_id=upload_id
-                        )
+
+                def place(fd: int, name: str) -> ObjectRecord:
+                    return self._objects.place(
+                        bucket, path, fd, name, size, facts, condition, upload_id=upload_id
                     )
+
+                size = sum(part.size for part in chosen)
+                result = self._as_they_are(upload, chosen, size, place)
+                if result is None:
+                    result = self._joined(upload, chosen, place)
                 self._files.drop(bucket, upload_id, upload)
                 return result
         except S3Error as error:
@@ -185,6 +200,33 @@ class Uploads:
         self._files.drop_bucket(bucket)
 
     # --- below ---------------------------------------------------------------------------
+
+    def _as_they_are(
+        self, upload: int, parts: Sequence[PartRecord], size: int, place: Placing
+    ) -> ObjectRecord | None:
+        """Make the file that the parts share the object, where it holds them one after another."""
+        end = 0
+        for part in parts:
+            if part.offset != end:
+                return None
+            end += part.size
+        linked = link_whole(upload, self._scratch, size)
+        if linked is None:
+            return None
+        fd, name = linked
+        try:
+            return place(fd, name)
+        except BaseException:
+            self._scratch.discard(name)
+            raise
+        finally:
+            os.close(fd)
+
+    def _joined(self, upload: int, parts: Sequence[PartRecord], place: Placing) -> ObjectRecord:
+        with _Join(self._scratch) as join:
+            for part in parts:
+                join.append(upload, part)
+            return join.commit(place)
 
     def _chosen(self, upload: int, wanted: CompletedPart) -> PartRecord:
         part = self._files.part(upload, wanted.number)
@@ -215,26 +257,25 @@ class Uploads:
         return found.record
 
 
-class PendingPart(Pending[PartRecord]):
-    """A part that takes bytes."""
+@dataclass(frozen=True, slots=True)
+class PartOf:
+    """Which part of which upload some bytes are to be."""
 
-    __slots__ = ("_bucket", "_clock", "_files", "_number", "_upload_id")
+    files: UploadFiles
+    clock: Clock
+    bucket: str
+    upload_id: str
+    number: int
 
-    def __init__(
-        self,
-        files: UploadFiles,
-        clock: Clock,
-        scratch: Scratch,
-        bucket: str,
-        upload_id: str,
-        number: int,
-    ) -> None:
+
+class PendingPart(ScratchFile):
+    """A part that takes bytes, in a file of its own."""
+
+    __slots__ = ("_part",)
+
+    def __init__(self, part: PartOf, scratch: Scratch) -> None:
         super().__init__(scratch)
-        self._files = files
-        self._clock = clock
-        self._bucket = bucket
-        self._upload_id = upload_id
-        self._number = number
+        self._part = part
 
     @translated
     def commit(self, etag: str, checksums: Mapping[str, str] | None = None) -> PartRecord:
@@ -242,12 +283,13 @@ class PendingPart(Pending[PartRecord]):
 
         ``etag`` is the hex MD5 of the bytes. S3Error NoSuchUpload (404) if the upload has ended.
         """
-        now = nanoseconds(self._clock.time())
+        part = self._part
+        now = nanoseconds(part.clock.time())
         return self._commit_with(
-            lambda fd, name: self._files.put_part(
-                self._bucket,
-                self._upload_id,
-                self._number,
+            lambda fd, name: part.files.put_part(
+                part.bucket,
+                part.upload_id,
+                part.number,
                 fd,
                 name,
                 self.size,
@@ -258,19 +300,60 @@ class PendingPart(Pending[PartRecord]):
         )
 
 
-class _Join(Pending[ObjectRecord]):
-    """The object that parts become."""
+class PlacedPart(Pending):
+    """A part that takes bytes, in the file that the parts share."""
+
+    __slots__ = ("_part", "_place")
+
+    def __init__(self, part: PartOf, place: Place) -> None:
+        super().__init__(place.fd, place.offset)
+        self._part = part
+        self._place = place
+
+    @translated
+    def commit(self, etag: str, checksums: Mapping[str, str] | None = None) -> PartRecord:
+        """As :meth:`PendingPart.commit`."""
+        part = self._part
+        now = nanoseconds(part.clock.time())
+        record = part.files.put_placed(
+            part.bucket,
+            part.upload_id,
+            part.number,
+            self._place,
+            self.size,
+            etag,
+            checksums or {},
+            now,
+        )
+        self._fd = -1
+        self._place.close(release=False)
+        return record
+
+    def _check_room(self, length: int) -> None:
+        """The next place is another part's."""
+        if self.size + length > self._place.length:
+            raise S3Error("IncompleteBody", "The part is longer than announced.", status=400)
+
+    def _forget(self) -> None:
+        self._place.close(release=True)
+
+
+class _Join(ScratchFile):
+    """The object that parts become when they have to be copied."""
 
     __slots__ = ()
 
     def append(self, upload: int, part: PartRecord) -> None:
-        fd = os.open(part_name(part.number), FILE_FLAGS, dir_fd=upload)
+        if part.offset is not None:
+            fd = open_whole(upload)
+        else:
+            fd = os.open(part_name(part.number), FILE_FLAGS, dir_fd=upload)
         try:
-            self.write_from(fd, 0, part.size)
+            self.write_from(fd, part.offset or 0, part.size)
         finally:
             os.close(fd)
 
-    def commit(self, place: Callable[[int, str], ObjectRecord]) -> ObjectRecord:
+    def commit(self, place: Placing) -> ObjectRecord:
         return self._commit_with(place)
 
 

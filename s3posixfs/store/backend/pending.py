@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from s3posixfs.store.backend.problems import translated
 from s3posixfs.store.backend.scratch import Scratch
@@ -20,18 +20,19 @@ _NO_COPY_RANGE = frozenset(
 Result = TypeVar("Result")
 
 
-class Pending(Generic[Result]):
-    """A file that takes bytes in order and is then committed or aborted; for one thread at a time.
+class Pending:
+    """A range of a file that takes bytes in order and is then committed or aborted.
 
-    Used in a ``with`` statement it is aborted unless it was committed.
+    For one thread at a time. Used in a ``with`` statement it is aborted unless it was committed.
     """
 
-    __slots__ = ("_fd", "_name", "_scratch", "_size")
+    __slots__ = ("_fd", "_size", "start")
 
-    def __init__(self, scratch: Scratch) -> None:
-        self._scratch = scratch
-        self._fd, self._name = scratch.new_file()
+    def __init__(self, fd: int, start: int = 0) -> None:
+        """``fd`` is at ``start``, where the bytes begin; :meth:`_forget` gives it back."""
+        self._fd = fd
         self._size = 0
+        self.start = start
 
     @property
     def size(self) -> int:
@@ -39,12 +40,13 @@ class Pending(Generic[Result]):
         return self._size
 
     def fileno(self) -> int:
-        """The descriptor; reading with pread is allowed, until commit or abort."""
+        """The descriptor; until commit or abort pread from ``start`` on is allowed."""
         return self._fd
 
     @translated
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes. S3Error StorageFull (507) when the disk is full."""
+        self._check_room(len(data))
         write_all(self._fd, data)
         self._size += len(data)
 
@@ -55,15 +57,16 @@ class Pending(Generic[Result]):
         S3Error InvalidRange (416) is the caller's to prevent: a range past the end appends what
         is there.
         """
-        self._size += copy_range(fd, offset, self._fd, self._size, length)
-        os.lseek(self._fd, self._size, os.SEEK_SET)
+        self._check_room(length)
+        end = self.start + self._size
+        self._size += copy_range(fd, offset, self._fd, end, length)
+        os.lseek(self._fd, self.start + self._size, os.SEEK_SET)
 
     def abort(self) -> None:
         """Drop the bytes; after a commit or an abort this does nothing."""
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-            self._scratch.discard(self._name)
+            self._fd = -1
+            self._forget()
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +78,27 @@ class Pending(Generic[Result]):
         traceback: TracebackType | None,
     ) -> None:
         self.abort()
+
+    def _check_room(self, length: int) -> None:
+        """Raise where ``length`` more bytes would be too many."""
+
+    def _forget(self) -> None:
+        raise NotImplementedError
+
+
+class ScratchFile(Pending):
+    """A temporary file that takes bytes and is then given a name."""
+
+    __slots__ = ("_name", "_open", "_scratch")
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._open, self._name = scratch.new_file()
+        super().__init__(self._open)
+
+    def _forget(self) -> None:
+        os.close(self._open)
+        self._scratch.discard(self._name)
 
     def _commit_with(self, place: Callable[[int, str], Result]) -> Result:
         """Run ``place(descriptor, temporary name)``, which gives the file another name.

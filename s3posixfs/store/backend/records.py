@@ -143,13 +143,17 @@ class UploadRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """An uploaded part."""
+    """An uploaded part.
+
+    ``offset`` is where it is in the file that many parts share; ``None``: in a file of its own.
+    """
 
     number: int
     etag: str
     size: int
     last_modified: float
     checksums: Mapping[str, str] = field(default_factory=dict)
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from s3posixfs.store.backend.tree import (
     rename_between,
     write_whole,
 )
+from s3posixfs.store.backend.upload_whole import Place, claim
 
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _UPLOAD_FILE = "upload"
@@ -184,7 +185,9 @@ class UploadFiles:
                 return None
             facts = stored.facts
             when = stored.last_modified_ns / 1e9
-            return PartRecord(number, facts.etag, stored.size, when, facts.checksums)
+            # A part that shares a file has its size and offset instead of bytes.
+            size, offset = facts.part_sizes or (stored.size, None)
+            return PartRecord(number, facts.etag, size, when, facts.checksums, offset)
         return None
 
     def put_part(
@@ -217,6 +220,40 @@ class UploadFiles:
             self._facts.forget(old)
             self._sync(upload)
         return PartRecord(number, etag, size, now / 1e9, facts.checksums)
+
+    def place_part(
+        self, bucket: str, upload_id: str, number: int, length: int, least: int
+    ) -> Place | None:
+        """A place in the upload's shared file, None where there is none for this part."""
+        with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
+            return claim(upload, self._scratch, number, part_name(number), length, least)
+
+    def put_placed(
+        self,
+        bucket: str,
+        upload_id: str,
+        number: int,
+        place: Place,
+        size: int,
+        etag: str,
+        checksums: Mapping[str, str],
+        now: int,
+    ) -> PartRecord:
+        """Make what was written at a place the part; durable on return."""
+        os.fsync(place.fd)
+        stat = os.fstat(place.claim)
+        owner = PosixOwner(stat.st_uid, stat.st_gid)
+        where = (size, place.offset)
+        facts = ObjectFacts("", owner, etag, checksums=dict(checksums), part_sizes=where)
+        stored = StoredFacts(facts, 0, stat.st_mtime_ns, now, stat.st_uid, stat.st_gid)
+        self._facts.write(place.claim, stored)
+        os.fsync(place.claim)
+        with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
+            old = self._sidecar(upload, number)
+            os.rename(place.name, part_name(number), src_dir_fd=upload, dst_dir_fd=upload)
+            self._facts.forget(old)
+            self._sync(upload)
+        return PartRecord(number, etag, size, now / 1e9, facts.checksums, place.offset)
 
     def drop(self, bucket: str, upload_id: str, upload: int) -> None:
         """Remove an upload: in one step for everyone else, then its files."""
