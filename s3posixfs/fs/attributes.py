@@ -39,7 +39,8 @@ class Entry:
     """A file as S3 was seen to have it.
 
     ``stat`` is the object's, for a directory its marker's; ``None`` for a directory without
-    one. ``exact`` says that the object's metadata was known, not only its row of a listing.
+    one. ``exact`` says that the attributes are those of the object: its metadata was known, or a
+    row of a listing is to do (``FsConfig.attributes``).
     ``fetched_at`` is on the monotonic clock, in seconds. ``writer`` names the identity that
     this mount last wrote it as, for as long as S3 has not named the owner.
     """
@@ -50,11 +51,11 @@ class Entry:
     exact: bool
     writer: str | None = None
 
-
     @property
     def whole(self) -> bool:
         """Whether all that the object's metadata says is in it."""
         return self.stat is None or self.stat.metadata is not None
+
 
 @dataclass(frozen=True, slots=True)
 class FileAttributes:
