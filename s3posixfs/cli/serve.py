@@ -100,7 +100,7 @@ def serve(
     STATE/admin-credentials.
     """
     # Imported here so that --help is quick.
-    from s3posixfs.store.rotating import Rotation
+    from s3posixfs.core.rotating import Rotation
     from s3posixfs.store.server import ServerConfig
     from s3posixfs.store.workers import run
 

@@ -19,8 +19,8 @@ import trio
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.rotating import RotatingFile, Rotation
 from s3posixfs.store.request import Request
-from s3posixfs.store.rotating import RotatingFile, Rotation
 
 log = logging.getLogger(__name__)
 

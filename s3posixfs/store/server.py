@@ -16,6 +16,7 @@ import trio
 
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.rotating import Rotation
 from s3posixfs.store.application import StoreApplication
 from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authorise import Authoriser
@@ -25,7 +26,6 @@ from s3posixfs.store.expiring import Expirer
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.lifecycle import DAY_SECONDS
-from s3posixfs.store.rotating import Rotation
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
 from s3posixfs.store.threads import Threads

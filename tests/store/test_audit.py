@@ -18,8 +18,8 @@ import pytest
 import trio
 
 from s3posixfs.core.clock import SystemClock
+from s3posixfs.core.rotating import RotatingFile, Rotation
 from s3posixfs.store.audit import AuditLog, Unread
-from s3posixfs.store.rotating import RotatingFile, Rotation
 from tests.store.fuzzing import Probe, Wire
 from tests.store.raw import RawClient
 from tests.store_process import StoreProcess
@@ -90,7 +90,7 @@ def test_every_answer_is_in_it(module_folder: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from s3posixfs.store.rotating import RotatingFile, Rotation
+from s3posixfs.core.rotating import RotatingFile, Rotation
 
 path, name, lines, size, keep = sys.argv[1:]
 file = RotatingFile(Path(path), Rotation(int(size), int(keep)))
