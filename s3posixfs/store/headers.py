@@ -27,24 +27,47 @@ _NOT_BUILT = (
     "x-amz-write-offset-bytes",
 )
 _HARMLESS_ACLS = frozenset({"private", "bucket-owner-full-control", "bucket-owner-read"})
+_CANNED_ACLS = _HARMLESS_ACLS | {
+    "authenticated-read",
+    "aws-exec-read",
+    "log-delivery-write",
+    "public-read",
+    "public-read-write",
+}
 _DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
 
 def check_write_headers(request: Request) -> None:
     """Refuse what a client asks of a write that this store would not do."""
-    for name, value in request.headers.items():
+    if asks_for_grants(request):
+        raise no_acls()
+    for name in request.headers:
         if not name.startswith("x-amz-"):
             continue
         if name.startswith(_NOT_BUILT):
             raise not_implemented(f"the header {name}")
-        if name.startswith("x-amz-grant-") or (name == "x-amz-acl" and value not in _HARMLESS_ACLS):
-            raise S3Error(
-                "AccessControlListNotSupported", "The bucket does not allow ACLs", status=400
-            )
     if request.headers.get("x-amz-storage-class", "STANDARD") != "STANDARD":
         raise S3Error(
             "InvalidStorageClass", "The storage class you specified is not valid.", status=400
         )
+
+
+def no_acls() -> S3Error:
+    return S3Error("AccessControlListNotSupported", "The bucket does not allow ACLs", status=400)
+
+
+def asks_for_grants(request: Request) -> bool:
+    """Whether a request wants a list of grants that is more than the owner's own.
+
+    InvalidArgument for a canned one that S3 does not know, InvalidRequest for both kinds at once.
+    """
+    canned = request.headers.get("x-amz-acl")
+    granting = any(name.startswith("x-amz-grant-") for name in request.headers)
+    if canned is not None and canned not in _CANNED_ACLS:
+        raise invalid_argument("", "x-amz-acl", canned)
+    if canned is not None and granting:
+        raise invalid_request("Specifying both Canned ACLs and Header Grants is not allowed")
+    return granting or (canned is not None and canned not in _HARMLESS_ACLS)
 
 
 def metadata_of(request: Request) -> dict[str, str]:

@@ -60,7 +60,7 @@ OPERATIONS: Sequence[Operation] = (
         "service",
         "s3:ListAllMyBuckets",
         handler=listing.list_buckets,
-        parameters=frozenset({"prefix", "max-buckets", "continuation-token"}),
+        parameters=listing.BUCKET_PARAMETERS,
     ),
     Operation(
         "ListIdentities",

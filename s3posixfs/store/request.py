@@ -176,8 +176,8 @@ def check_bucket_name(name: str) -> None:
     """Raise InvalidBucketName unless S3 allows a bucket to be called so."""
     if (
         _BUCKET_NAME.fullmatch(name) is None
-        or name.startswith("xn--")
-        or name.endswith(("-s3alias", "--ol-s3"))
+        or name.startswith(("xn--", "sthree-"))
+        or name.endswith(("-s3alias", "--ol-s3", "--x-s3", "--table-s3", ".mrap"))
         or ".-" in name
         or "-." in name
     ):

@@ -5,57 +5,105 @@ Source: the S3 API reference, the pages of these operations.
 
 from __future__ import annotations
 
+import re
+
 from s3posixfs.core.errors import S3Error
 from s3posixfs.identity.policy import PolicyError, parse_policy
 from s3posixfs.store import xml
-from s3posixfs.store.errors import invalid_argument, not_implemented
-from s3posixfs.store.headers import check_write_headers
+from s3posixfs.store.errors import DetailedError, invalid_argument, not_implemented
+from s3posixfs.store.headers import asks_for_grants, check_write_headers
 from s3posixfs.store.request import Request
 from s3posixfs.store.response import Response
 from s3posixfs.store.service import Service
+from s3posixfs.store.tags import MAX_BUCKET_TAGS, checked, tag_of, tagging_document
 
 # The region whose location S3 writes as nothing, for reasons of history.
 _CLASSIC = "us-east-1"
+# What could be a region of S3; EU is the old name of one.
+_REGION = re.compile(r"EU|[a-z]{2}(?:-[a-z]+)+-[0-9]")
 MAX_POLICY_BODY = 64 * 1024
 
 
-def location_of(content: bytes) -> str:
-    """The LocationConstraint of a CreateBucket body, "" where it has none."""
+def wanted_of(content: bytes) -> tuple[str, dict[str, str]]:
+    """LocationConstraint ("" where there is none) and tags of a CreateBucket body."""
+    location = ""
+    tags: dict[str, str] = {}
     if not content.strip():
-        return ""
+        return location, tags
     for element in xml.parse(content, "CreateBucketConfiguration"):
         name = xml.local_name(element)
         if name == "LocationConstraint":
-            return (element.text or "").strip()
-        raise not_implemented(f"{name} of CreateBucket")
-    return ""
+            location = (element.text or "").strip()
+        elif name == "Tags":
+            tags = checked([tag_of(child) for child in element], MAX_BUCKET_TAGS)
+        else:
+            raise not_implemented(f"{name} of CreateBucket")
+    return location, tags
+
+
+def _check_location(location: str, region: str) -> None:
+    """Raise unless a bucket can be where the client wants it: in the store's one region."""
+    if location in ("", region):
+        return
+    if _REGION.fullmatch(location) is None:
+        raise DetailedError(
+            "InvalidLocationConstraint",
+            "The specified location-constraint is not valid",
+            status=400,
+            details={"LocationConstraint": location},
+        )
+    raise S3Error(
+        "IllegalLocationConstraintException",
+        f"The {location} location constraint is incompatible for the region specific "
+        "endpoint this request was sent to.",
+        status=400,
+    )
 
 
 def create_bucket(service: Service, request: Request) -> Response:
-    """CreateBucket, owned by the caller; again by its owner is BucketAlreadyOwnedByYou."""
+    """CreateBucket, owned by the caller.
+
+    Again by its owner is BucketAlreadyOwnedByYou, but in S3's oldest region it succeeds.
+    """
+    if asks_for_grants(request):
+        raise S3Error(
+            "InvalidBucketAclWithObjectOwnership",
+            "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+            status=400,
+        )
     check_write_headers(request)
     for name in ("x-amz-bucket-object-lock-enabled", "x-amz-bucket-namespace"):
         if request.headers.get(name, "false").lower() != "false":
             raise not_implemented(f"the header {name}")
     ownership = request.headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
-    if ownership != "BucketOwnerEnforced":
+    if ownership in ("ObjectWriter", "BucketOwnerPreferred"):
         raise not_implemented(f"object ownership {ownership}: ACLs do not exist here")
-    location = location_of(request.content)
-    if location and location != service.region:
-        raise S3Error(
-            "IllegalLocationConstraintException",
-            f"The {location} location constraint is incompatible for the region specific "
-            "endpoint this request was sent to.",
-            status=400,
+    if ownership != "BucketOwnerEnforced":
+        raise invalid_argument(
+            f"Invalid x-amz-object-ownership header: {ownership}", "x-amz-object-ownership"
         )
+    location, tags = wanted_of(request.content)
+    _check_location(location, service.region)
     caller = request.who
-    service.backend.create_bucket(request.bucket, caller.owner_id, caller.owner)
+    try:
+        service.backend.create_bucket(request.bucket, caller.owner_id, caller.owner)
+    except S3Error as error:
+        if error.code != "BucketAlreadyOwnedByYou" or service.region != _CLASSIC:
+            raise
+    else:
+        if tags:
+            service.backend.put_document(request.bucket, "tagging", tagging_document(tags))
     return Response(200, [("Location", f"/{request.bucket}")])
 
 
 def head_bucket(service: Service, request: Request) -> Response:
     service.backend.bucket(request.bucket)
-    return Response(200, [("x-amz-bucket-region", service.region)], length=0)
+    headers = [
+        ("x-amz-bucket-region", service.region),
+        ("x-amz-access-point-alias", "false"),
+        xml.XML_HEADERS,
+    ]
+    return Response(200, headers, length=0)
 
 
 def delete_bucket(service: Service, request: Request) -> Response:
@@ -105,10 +153,16 @@ def delete_policy(service: Service, request: Request) -> Response:
 
 def check_expected_owner(service: Service, request: Request) -> None:
     """``x-amz-expected-bucket-owner``: AccessDenied unless the bucket is that user's."""
-    expected = request.headers.get("x-amz-expected-bucket-owner")
-    if expected is None or not request.bucket:
+    if request.bucket:
+        require_owner(service, request, "x-amz-expected-bucket-owner", request.bucket)
+
+
+def require_owner(service: Service, request: Request, header: str, bucket: str) -> None:
+    """AccessDenied unless ``bucket`` is that user's whom ``header`` names, where it is there."""
+    expected = request.headers.get(header)
+    if expected is None:
         return
     if not expected:
-        raise invalid_argument("The value is empty.", "x-amz-expected-bucket-owner")
-    if service.backend.bucket(request.bucket).owner_id != expected:
+        raise invalid_argument("The value is empty.", header)
+    if service.backend.bucket(bucket).owner_id != expected:
         raise S3Error("AccessDenied", "Access Denied", status=403)

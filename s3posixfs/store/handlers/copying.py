@@ -6,6 +6,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ from s3posixfs.store import xml
 from s3posixfs.store.backend.directory import OpenObject
 from s3posixfs.store.backend.records import Condition, ObjectFacts, ObjectRecord
 from s3posixfs.store.errors import access_denied, invalid_argument, invalid_request, no_such_key
-from s3posixfs.store.handlers.objects import expiration, new_facts
+from s3posixfs.store.handlers.buckets import require_owner
+from s3posixfs.store.handlers.objects import expiration, new_facts, require_null_version
 from s3posixfs.store.handlers.tagging import tag_context
 from s3posixfs.store.headers import check_copy_conditions, write_condition
 from s3posixfs.store.payload import requested_algorithm, too_large
@@ -25,6 +27,7 @@ from s3posixfs.store.service import Service
 
 MAX_COPY_BYTES = 5 * 1024 * 1024 * 1024
 _HASHED_BYTES = 1024 * 1024
+_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def open_source(service: Service, request: Request) -> tuple[str, str, OpenObject]:
@@ -34,19 +37,27 @@ def open_source(service: Service, request: Request) -> tuple[str, str, OpenObjec
     """
     text = request.headers["x-amz-copy-source"]
     path, _, query = text.partition("?")
+    if _BROKEN_ESCAPE.search(path):
+        raise invalid_argument("Invalid copy source encoding", "x-amz-copy-source", text)
     version = parse_query(query).get("versionId", "null") if query else "null"
-    bucket, slash, key = decode_path(path.encode()).removeprefix("/").partition("/")
+    try:
+        source = decode_path(path.encode())
+    except S3Error:
+        message = "Invalid copy source encoding"
+        raise invalid_argument(message, "x-amz-copy-source", text) from None
+    bucket, slash, key = source.removeprefix("/").partition("/")
     if not slash or not key:
         raise invalid_argument(
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
             "x-amz-copy-source",
             text,
         )
-    check_bucket_name(bucket)
+    if not _is_bucket_name(bucket):
+        raise invalid_argument("Invalid copy source bucket name", "x-amz-copy-source", text)
     resource = f"arn:aws:s3:::{bucket}/{key}"
     service.authoriser.require(request, "s3:GetObject", resource, bucket=bucket)
-    if version != "null":
-        raise S3Error("NoSuchVersion", "The specified version does not exist.", status=404)
+    require_owner(service, request, "x-amz-source-expected-bucket-owner", bucket)
+    require_null_version(version)
     try:
         opened = service.backend.open_object(bucket, key)
     except S3Error as error:
@@ -64,10 +75,19 @@ def open_source(service: Service, request: Request) -> tuple[str, str, OpenObjec
     return bucket, key, opened
 
 
+def _is_bucket_name(name: str) -> bool:
+    try:
+        check_bucket_name(name)
+    except S3Error:
+        return False
+    return True
+
+
 def _directive(request: Request, name: str) -> str:
     value = request.headers.get(name, "COPY").upper()
     if value not in ("COPY", "REPLACE"):
-        raise invalid_argument("Unknown metadata directive.", name, value)
+        kind = name.removeprefix("x-amz-").removesuffix("-directive")
+        raise invalid_argument(f"Unknown {kind} directive.", name, value)
     return value
 
 

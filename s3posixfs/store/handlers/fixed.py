@@ -14,16 +14,13 @@ from s3posixfs.store import xml
 from s3posixfs.store.errors import not_implemented
 from s3posixfs.store.handlers.buckets import read_policy
 from s3posixfs.store.handlers.objects import open_existing
+from s3posixfs.store.headers import asks_for_grants, no_acls
 from s3posixfs.store.policy_status import is_public
 from s3posixfs.store.request import Request
 from s3posixfs.store.response import Response
 from s3posixfs.store.service import Service
 
 ENFORCED = "BucketOwnerEnforced"
-
-
-def no_acls() -> S3Error:
-    return S3Error("AccessControlListNotSupported", "The bucket does not allow ACLs", status=400)
 
 
 def put_bucket_acl(service: Service, request: Request) -> Response:
@@ -43,13 +40,10 @@ def _check_acl(request: Request, owner: str) -> None:
 
     That much a bucket of enforced ownership accepts, so that tools can carry over what they read.
     """
-    canned = request.headers.get("x-amz-acl")
-    if canned not in (None, "private", "bucket-owner-full-control"):
-        raise no_acls()
-    if any(name.startswith("x-amz-grant-") for name in request.headers):
+    if asks_for_grants(request) or request.headers.get("x-amz-acl") == "bucket-owner-read":
         raise no_acls()
     if not request.content.strip():
-        if canned is None:
+        if "x-amz-acl" not in request.headers:
             raise S3Error(
                 "MissingSecurityHeader",
                 "Your request was missing a required header",

@@ -21,6 +21,8 @@ from s3posixfs.store.response import Response
 from s3posixfs.store.service import Service
 
 MAX_KEYS = 1000
+MAX_BUCKETS = 10_000
+BUCKET_PARAMETERS = frozenset({"prefix", "max-buckets", "continuation-token", "bucket-region"})
 _TOKEN_MARK = b"1:"
 _XML_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -36,14 +38,18 @@ def owner_element(name: str, tag: str = "Owner") -> str:
 def list_buckets(service: Service, request: Request) -> Response:
     """ListBuckets: all of them, by name; ``prefix``, ``max-buckets`` and paging as in S3."""
     prefix = request.query.get("prefix", "")
-    most = whole_number(request, "max-buckets", 10_000, 10_000)
+    most = _max_buckets(request)
     after = _token(request)
     buckets = sorted(service.backend.list_buckets(), key=lambda bucket: bucket.name)
     buckets = [b for b in buckets if b.name.startswith(prefix) and b.name > after]
+    if request.query.get("bucket-region", service.region) != service.region:
+        buckets = []
     page = buckets[:most]
+    asked = not BUCKET_PARAMETERS.isdisjoint(request.query)
+    region = xml.leaf("BucketRegion", service.region) if asked else ""
     rows = [
         f"<Bucket><Name>{xml.escape(bucket.name)}</Name>"
-        f"<CreationDate>{xml.iso_time(bucket.created)}</CreationDate></Bucket>"
+        f"<CreationDate>{xml.iso_time(bucket.created)}</CreationDate>{region}</Bucket>"
         for bucket in page
     ]
     parts = [owner_element(request.who.owner_id), f"<Buckets>{''.join(rows)}</Buckets>"]
@@ -52,6 +58,14 @@ def list_buckets(service: Service, request: Request) -> Response:
     if prefix:
         parts.append(xml.leaf("Prefix", prefix))
     return Response(200, [xml.XML_HEADERS], xml.document("ListAllMyBucketsResult", parts))
+
+
+def _max_buckets(request: Request) -> int:
+    text = request.query.get("max-buckets", str(MAX_BUCKETS))
+    if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_BUCKETS:
+        return int(text)
+    message = f"Argument max-buckets must be an integer between 1 and {MAX_BUCKETS}"
+    raise invalid_argument(message, "max-buckets", text)
 
 
 def encoding_of(request: Request) -> Encode:
@@ -97,7 +111,8 @@ def list_objects_v2(service: Service, request: Request) -> Response:
         parts.append(xml.leaf("EncodingType", "url"))
     readable = _readable(service, request, page) if with_metadata else frozenset()
     parts += _rows(page, encode, with_owner=with_owner, readable=readable)
-    return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
+    headers = [xml.XML_HEADERS, ("x-amz-bucket-region", service.region)]
+    return Response(200, headers, xml.document("ListBucketResult", parts))
 
 
 def list_objects(service: Service, request: Request) -> Response:
@@ -122,7 +137,8 @@ def list_objects(service: Service, request: Request) -> Response:
     if "encoding-type" in query:
         parts.append(xml.leaf("EncodingType", "url"))
     parts += _rows(page, encode, with_owner=True, readable=frozenset())
-    return Response(200, [xml.XML_HEADERS], xml.document("ListBucketResult", parts))
+    headers = [xml.XML_HEADERS, ("x-amz-bucket-region", service.region)]
+    return Response(200, headers, xml.document("ListBucketResult", parts))
 
 
 def list_object_versions(service: Service, request: Request) -> Response:
