@@ -25,6 +25,8 @@ from s3posixfs.store.request import Request
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 100_000
+# Who sent what was no request, and what for.
+_UNKNOWN: Mapping[str, object] = {"user": None, "operation": "", "decision": "deny"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class AuditLog:
                 "time": round(request.received_at, 3),
                 "request_id": request.id,
                 "peer": request.peer,
-                **(_details(request) if isinstance(request, Request) else {"decision": "deny"}),
+                **(_details(request) if isinstance(request, Request) else _UNKNOWN),
                 "status": status,
                 "error": error_code,
                 "bytes_received": request.body.received if isinstance(request, Request) else 0,

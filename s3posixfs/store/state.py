@@ -12,6 +12,7 @@ from s3posixfs.core.clock import Clock, SystemClock
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import PosixOwner
 from s3posixfs.store import state_database
+from s3posixfs.store.state_admins import keeping_an_admin
 from s3posixfs.store.state_database import Database, exists
 from s3posixfs.store.state_policies import has_policy
 from s3posixfs.store.state_reader import no_such_user
@@ -200,10 +201,11 @@ class State(SessionState):
                 )
             if reown:
                 _note_owner(cursor, name, PosixOwner(row[1], row[2]))
-            cursor.execute(
-                "UPDATE users SET role = ?, uid = ?, gid = ?, enabled = ? WHERE name = ?",
-                (new_role, owner.uid, owner.gid, row[3] if enabled is None else enabled, name),
-            )
+            with keeping_an_admin(cursor):
+                cursor.execute(
+                    "UPDATE users SET role = ?, uid = ?, gid = ?, enabled = ? WHERE name = ?",
+                    (new_role, owner.uid, owner.gid, row[3] if enabled is None else enabled, name),
+                )
         return self.user(name)
 
     def remove_user(self, name: str, *, bare: bool = False) -> None:
@@ -220,9 +222,10 @@ class State(SessionState):
                 raise Refused(
                     "DeleteConflict", "Cannot delete entity, must remove its policy first."
                 )
-            cursor.execute("DELETE FROM users WHERE name = ?", (name,))
-            if cursor.rowcount == 0:
-                raise no_such_user(name)
+            with keeping_an_admin(cursor):
+                cursor.execute("DELETE FROM users WHERE name = ?", (name,))
+                if cursor.rowcount == 0:
+                    raise no_such_user(name)
             cursor.execute("DELETE FROM marks WHERE name = ?", (_reown_mark(name),))
 
     def left_owners(self, name: str) -> tuple[PosixOwner, ...]:
@@ -274,14 +277,14 @@ class State(SessionState):
 
     def remove_key(self, user: str, access_key: str) -> None:
         """Remove one of a user's keys, which ends the sessions that it made."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction() as cursor, keeping_an_admin(cursor):
             cursor.execute("DELETE FROM keys WHERE access_key = ? AND user = ?", (access_key, user))
             if cursor.rowcount == 0:
                 raise self._no_such_key(cursor, user, access_key)
 
     def enable_key(self, user: str, access_key: str, *, enabled: bool) -> None:
         """Let one of a user's keys sign in, or not; its sessions follow it."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction() as cursor, keeping_an_admin(cursor):
             cursor.execute(
                 "UPDATE keys SET enabled = ? WHERE access_key = ? AND user = ?",
                 (enabled, access_key, user),

@@ -96,8 +96,8 @@ class PolicyRecord:
 class Refused(OperatorError):
     """A change that the state does not allow, with the code that IAM has for it.
 
-    ``code`` is NoSuchEntity, EntityAlreadyExists, DeleteConflict, LimitExceeded or
-    ValidationError.
+    ``code`` is NoSuchEntity, EntityAlreadyExists, DeleteConflict, LimitExceeded,
+    UnmodifiableEntity or ValidationError.
     """
 
     def __init__(self, code: str, message: str) -> None:

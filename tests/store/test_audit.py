@@ -82,7 +82,7 @@ def test_every_answer_is_in_it(module_folder: Path) -> None:
         put = noted[answered["put"][0]]
         assert (put["user"], put["action"], put["key"]) == ("alice", "s3:PutObject", "a")
         assert noted[answered["not HTTP"][0]]["decision"] == "deny"
-        assert "user" not in noted[answered["no URI"][0]]
+        assert noted[answered["no URI"][0]]["user"] is None
 
 
 # --- what becomes of the file -------------------------------------------------------------

@@ -281,3 +281,35 @@ def test_the_secret_is_nowhere_but_in_the_answer(
     assert line["user"] == "admin"
     assert secret not in (running.state / "audit.log").read_text()
     assert secret not in running.log.read_text()
+
+
+def test_the_last_admin_stays(iam: Any, running: StoreProcess, refusal: Refusal) -> None:
+    told = ("UnmodifiableEntity", 400)
+    admin = {"UserName": "admin"}
+    (key,) = iam.list_access_keys(**admin)["AccessKeyMetadata"]
+    of_key = {**admin, "AccessKeyId": key["AccessKeyId"]}
+    assert refusal(iam.delete_access_key, **of_key) == told
+    assert refusal(iam.update_access_key, **of_key, Status="Inactive") == told
+    administrator = "arn:aws:iam::aws:policy/AdministratorAccess"
+    assert refusal(iam.detach_user_policy, **admin, PolicyArn=administrator) == told
+    for arguments in (
+        ("user", "remove", "admin"),
+        ("user", "keys", "admin", "--disable", key["AccessKeyId"]),
+        ("user", "update", "admin", "--role", "s3"),
+        ("user", "update", "admin", "--disable"),
+    ):
+        done = running.command(*arguments, check=False)
+        assert done.returncode == 1, arguments
+        assert "this would leave no admin who can sign in: give another user" in done.stderr
+        assert done.stderr.count("\n") == 1
+    iam.create_user(UserName="second")
+    iam.attach_user_policy(UserName="second", PolicyArn=administrator)
+    # Without a key it can't sign in, so it does not count.
+    assert refusal(iam.update_access_key, **of_key, Status="Inactive") == told
+    made = iam.create_access_key(UserName="second")["AccessKey"]
+    iam.update_access_key(**of_key, Status="Inactive")
+    with iam_of(running, as_user("second", made), parameter_validation=False) as second:
+        second.update_access_key(**of_key, Status="Active")
+    iam.delete_access_key(UserName="second", AccessKeyId=made["AccessKeyId"])
+    iam.detach_user_policy(UserName="second", PolicyArn=administrator)
+    iam.delete_user(UserName="second")

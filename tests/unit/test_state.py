@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.types import PosixOwner
 from s3posixfs.identity.policy import ADMINISTRATOR, PREDEFINED, parse_policy
 from s3posixfs.store import state_database
-from s3posixfs.store.state import MAX_SESSIONS, State
+from s3posixfs.store.state import MAX_SESSIONS, Refused, State
 from s3posixfs.store.state_reader import StateReader
 from s3posixfs.store.state_secrets import Sealer, new_secret_key, random_text
 
@@ -80,6 +80,7 @@ class TestOpening:
 
     def test_opening_again_changes_nothing(self, state: State, path: Path) -> None:
         secret = state.keys("admin")[0].secret
+        state.add_user("root", "admin")
         state.remove_user("admin")
         before = (path / "admin-credentials").read_bytes()
         with State.open(path, create=True) as again:
@@ -294,6 +295,36 @@ class TestUsers:
         ):
             with pytest.raises(OperatorError, match="no user named 'nobody'"):
                 call()
+
+    def test_the_last_admin_stays(self, state: State) -> None:
+        state.add_user("second", "admin")
+        state.enable_key("second", "second", enabled=False)
+        last: list[Callable[[], object]] = [
+            lambda: state.remove_user("admin"),
+            lambda: state.update_user("admin", role="s3"),
+            lambda: state.update_user("admin", enabled=False),
+            lambda: state.remove_key("admin", "admin"),
+            lambda: state.enable_key("admin", "admin", enabled=False),
+        ]
+        for change in last:
+            with pytest.raises(Refused, match="no admin who can sign in: give another") as told:
+                change()
+            assert told.value.code == "UnmodifiableEntity"
+        assert state.user("admin").enabled
+        assert state.user("admin").role == "admin"
+        assert [key.enabled for key in state.keys("admin")] == [True]
+        # A second key of the same user will do, or a second admin.
+        state.add_key("admin", "another-key")
+        state.remove_key("admin", "admin")
+        with pytest.raises(Refused):
+            state.enable_key("admin", "another-key", enabled=False)
+        state.enable_key("second", "second", enabled=True)
+        state.enable_key("admin", "another-key", enabled=False)
+        with pytest.raises(Refused):
+            state.update_user("second", role="s3")
+        state.enable_key("admin", "another-key", enabled=True)
+        state.update_user("second", role="s3", enabled=False)
+        state.remove_user("second")
 
     def test_the_first_user_of_a_uid(self, state: State) -> None:
         clock = OffsetClock()
