@@ -6,7 +6,7 @@ import configparser
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,10 +24,11 @@ class ServedStore:
     credentials: Path
     access_key: str
     secret_key: str = field(repr=False)
+    pid: int = 0  # of the process that was started; workers are its children
 
 
 @contextmanager
-def served_store(folder: Path) -> Iterator[ServedStore]:
+def served_store(folder: Path, workers: int = 1) -> Iterator[ServedStore]:
     """A store with its objects below ``folder``, on a free port."""
     state = folder / "state"
     with (folder / "serve.log").open("wb") as log:
@@ -35,6 +36,7 @@ def served_store(folder: Path) -> Iterator[ServedStore]:
             [
                 *(PROGRAM, "serve", "--root", str(folder / "objects")),
                 *("--state", str(state), "--listen", "127.0.0.1:0"),
+                *("--workers", str(workers)),
             ],
             stdout=subprocess.PIPE,
             stderr=log,
@@ -54,6 +56,7 @@ def served_store(folder: Path) -> Iterator[ServedStore]:
             file,
             keys["aws_access_key_id"],
             keys["aws_secret_access_key"],
+            process.pid,
         )
         client = boto3.client(
             "s3",
@@ -62,7 +65,8 @@ def served_store(folder: Path) -> Iterator[ServedStore]:
             aws_access_key_id=store.access_key,
             aws_secret_access_key=store.secret_key,
         )
-        client.create_bucket(Bucket=BUCKET)
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # started before
+            client.create_bucket(Bucket=BUCKET)
         client.close()
         yield store
     finally:
