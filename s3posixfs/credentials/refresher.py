@@ -22,8 +22,8 @@ LONGEST_RETRY_SECONDS = 300.0
 LOOK_SECONDS = 30.0
 # How long who asks waits for newer credentials while the old ones are still good.
 PATIENCE_SECONDS = 2.0
-# A failure answers all who ask within this time, so that a busy program does not ask STS at the
-# rate of its own requests.
+# A failure answers all who ask within this time, or within as long as it took to come: a busy
+# program does not ask STS at the rate of its own requests, nor does it always wait.
 REST_SECONDS = 1.0
 # Credentials this new are not replaced because a store refused them.
 QUIET_SECONDS = 5.0
@@ -79,6 +79,7 @@ class Refresher:
         self._held: Held | None = None
         self._asked_at = float("-inf")  # monotonic, of the last answer of the source
         self._failed_at = float("-inf")
+        self._failed_in = 0.0  # seconds that the failure took to come
         self._failure: CredentialsError | None = None
         self._flight: _Flight | None = None
         self._keeping: trio.CancelScope | None = None
@@ -140,7 +141,7 @@ class Refresher:
         return held.life <= 0 and self._clock.monotonic() - self._asked_at < RETRY_SECONDS
 
     def _resting(self) -> bool:
-        rest = min(REST_SECONDS, 0.05 * max(self._life(), 0.0))
+        rest = max(self._failed_in, min(REST_SECONDS, 0.05 * max(self._life(), 0.0)))
         return self._failure is not None and self._clock.monotonic() - self._failed_at < rest
 
     # fetching
@@ -172,12 +173,12 @@ class Refresher:
             flight.result = fetched
         except CredentialsError as error:
             flight.error = error
-            self._fail(error)
+            self._fail(error, flight)
         except Exception as error:
             # One identity's trouble must not end the daemon that all share.
             logger.exception("fetching credentials of %s failed", self._name)
             flight.error = CredentialsError(self._name, type(error).__name__)
-            self._fail(flight.error)
+            self._fail(flight.error, flight)
         finally:
             self._flight = None
             flight.done.set()
@@ -197,8 +198,9 @@ class Refresher:
             self._keeping = trio.CancelScope()
             self._nursery.start_soon(self._keep, self._keeping)
 
-    def _fail(self, error: CredentialsError) -> None:
+    def _fail(self, error: CredentialsError, flight: _Flight) -> None:
         self._failure = error
+        self._failed_in = trio.current_time() - flight.began
         self._failed_at = self._clock.monotonic()
         self._complain(error.cause)
 

@@ -32,8 +32,8 @@ from s3posixfs.s3.wire import tls_context
 from s3posixfs.sigv4.signing import Signer
 
 # Someone may be waiting for the credentials; who refreshes ahead of time comes again anyway.
-POLICY = RetryPolicy(attempts=3, base=0.2, cap=1.0, deadline=20.0)
-TIMEOUT_SECONDS = 15.0
+POLICY = RetryPolicy(attempts=3, base=0.2, cap=1.0, deadline=10.0)
+TIMEOUT_SECONDS = 10.0
 MAX_CONNECTIONS = 8
 MAX_STALE = 3
 MAX_ANSWER_BYTES = 256 * 1024

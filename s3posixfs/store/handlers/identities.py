@@ -12,7 +12,11 @@ PARAMETER = "s3posixfs-identities"
 
 
 def list_identities(service: Service, request: Request) -> Response:
-    """``GET /?s3posixfs-identities``: names, roles, POSIX ids and access keys as JSON."""
+    """``GET /?s3posixfs-identities``: names, roles, POSIX ids and access keys as JSON.
+
+    Disabled users too: their objects stay theirs, and a mount that did not know them would take
+    them for strangers, for whom it may sign itself.
+    """
     keys = service.state.access_keys()
     identities = [
         {
@@ -23,7 +27,6 @@ def list_identities(service: Service, request: Request) -> Response:
             "access_keys": list(keys.get(user.name, ())),
         }
         for user in service.state.users()
-        if user.enabled
     ]
     body = json.dumps({"identities": identities}).encode()
     return Response(200, [("Content-Type", "application/json")], body)
