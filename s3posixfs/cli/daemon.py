@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -38,12 +39,14 @@ from s3posixfs.cli.mount_request import (
 from s3posixfs.cli.mountpoints import control_socket
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
+from s3posixfs.core.rotating import Rotation
 from s3posixfs.credentials.provider import CredentialsError, CredentialsProvider
 from s3posixfs.credentials.refresher import Refresher
 from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import MemoryBudget
 from s3posixfs.data.reader import Readers
 from s3posixfs.data.staging import StagingArea
+from s3posixfs.fs.audit_log import AuditLog
 from s3posixfs.fs.filesystem import FileSystem
 from s3posixfs.fs.signers_s3 import S3Signers, owner_id_of
 from s3posixfs.fuse.session import SessionOptions, serve
@@ -120,6 +123,7 @@ class Mount:
                 owed_to=endpoint.url if options.flag("writeback") else None,
             )
             stack.callback(staging.close)
+            audit = self._audit_log()
             filesystem = FileSystem(
                 filesystem_config(request),
                 signers,
@@ -127,15 +131,32 @@ class Mount:
                 staging=staging,
                 clock=self._clock,
                 nursery=nursery,
+                audit=audit,
             )
             await filesystem.start()
             commands = self._commands(filesystem, client, signers, credentials)
             await nursery.start(serve_control, control_socket(request.mountpoint), commands)
             nursery.start_soon(signers.run)
+            if audit is not None:
+                nursery.start_soon(audit.run)
             left = await self._serve(filesystem)
+            if audit is not None:
+                await audit.write()
             nursery.cancel_scope.cancel()
         for path in left:
             logger.error("not in S3: %s", path)
+
+    def _audit_log(self) -> AuditLog | None:
+        options = self._request.options
+        path = optional_path(options.text("audit_log"))
+        if path is None:
+            return None
+        if Path(os.path.realpath(path)).is_relative_to(self._request.mountpoint):
+            raise OperatorError(f"audit_log={path} is inside the mount: give a file elsewhere")
+        rotation = Rotation(options.whole("audit_size"), options.whole("audit_keep"))
+        audit = AuditLog(path, self._clock, rotation)
+        audit.open()
+        return audit
 
     async def _serve(self, filesystem: FileSystem) -> tuple[str, ...]:
         options = self._request.options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from errno import EIO, ETIMEDOUT
@@ -11,8 +12,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import trio
 
 from s3posixfs.core.errors import IntegrityError, S3Error
+from s3posixfs.core.request_ids import collected
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.permissions import refusal
+from s3posixfs.fs.watching import AUDITED, REFUSALS, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +24,7 @@ _QUIET_STATUS = frozenset({403, 404, 409, 412})
 
 class HasConfig(Protocol):
     config: FsConfig
+    watch: Watch | None
 
 
 S = TypeVar("S", bound=HasConfig)
@@ -48,14 +52,44 @@ def as_oserror(error: Exception, operation: str) -> OSError:
 
 
 def _bounded(method: Method[S, P, R], deadline: Callable[[FsConfig], float]) -> Method[S, P, R]:
-    @functools.wraps(method)
-    async def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    name = method.__name__
+    audited = name in AUDITED
+    parameters = tuple(inspect.signature(method).parameters)[1:]
+
+    async def plain(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             with trio.fail_after(deadline(self.config)):
                 return await method(self, *args, **kwargs)
         except Exception as error:
-            raised = as_oserror(error, method.__name__)
+            raised = as_oserror(error, name)
             raise raised from (None if raised is error else error)
+
+    async def unless_refused(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await plain(self, *args, **kwargs)
+        except OSError as error:
+            if self.watch is not None and error.errno in REFUSALS:
+                arguments = dict(zip(parameters, args, strict=False))
+                self.watch.end(self.watch.begin(name, arguments), error, [])
+            raise
+
+    @functools.wraps(method)
+    async def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        watch = self.watch
+        if watch is None or not (audited and watch.recording):
+            return await unless_refused(self, *args, **kwargs)
+        arguments = dict(zip(parameters, args, strict=False))
+        if not watch.records(name, arguments):
+            return await unless_refused(self, *args, **kwargs)
+        act = watch.begin(name, arguments)
+        with collected() as request_ids:
+            try:
+                result = await plain(self, *args, **kwargs)
+            except OSError as error:
+                watch.end(act, error, request_ids)
+                raise
+        watch.end(act, None, request_ids)
+        return result
 
     return operation
 

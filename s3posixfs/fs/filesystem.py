@@ -25,6 +25,7 @@ from s3posixfs.fs.attributes import (
     Opened,
     Space,
 )
+from s3posixfs.fs.audit_log import AuditLog
 from s3posixfs.fs.boundary import request, transfer
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.changing import Changes
@@ -46,6 +47,7 @@ from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
 from s3posixfs.fs.subtree_gate import SubtreeGate
 from s3posixfs.fs.uploading import Conflicts, Uploader, Uploading
+from s3posixfs.fs.watching import Watch
 from s3posixfs.fs.writeback import Writeback
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class FileSystem:
         staging: StagingArea,
         clock: Clock,
         nursery: trio.Nursery,
+        audit: AuditLog | None = None,
     ) -> None:
         self.config = config
         self._nursery = nursery
@@ -98,6 +101,7 @@ class FileSystem:
         self._renamer = Renamer(state, self._resolver, self._namespace, self._saver)
         self._changes = Changes(state, self._resolver, self._files, rewriter)
         self._uploading = self._write_back(rewriter)
+        self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
 
     def _write_back(self, rewriter: Rewriter) -> Uploading | None:
         journal = self._state.staging.journal
@@ -167,6 +171,7 @@ class FileSystem:
             "inodes": len(self._state.table),
             "open_files": len(self._files.handles),
             "open_directories": len(self._directories.handles),
+            "refusals": self.watch.refusals if self.watch is not None else 0,
             "dirty_files": len(dirty),
             "dirty_bytes": sum(inode.attributes.size for inode in dirty),
             "owed_uploads": self._saver.owed,

@@ -12,6 +12,7 @@ import trio
 from s3posixfs.core.clock import StoreClock
 from s3posixfs.core.errors import EXPIRED_CREDENTIALS, S3Error
 from s3posixfs.core.objectstore import Body
+from s3posixfs.core.request_ids import note
 from s3posixfs.core.types import Credentials
 from s3posixfs.credentials.provider import CredentialsProvider
 from s3posixfs.s3.answers import refusal
@@ -168,6 +169,7 @@ class Transport:
         self.counters.bytes_sent += length
         self.counters.bytes_received += len(response.body)
         self.server = response.headers.get("server", self.server)
+        note(response.headers.get("x-amz-request-id", ""))
         return response
 
     def pay(self, error: S3Error) -> bool:

@@ -12,6 +12,7 @@ import trio
 from s3posixfs.core.errors import IntegrityError, S3Error
 from s3posixfs.fs.boundary import as_oserror, request
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.watching import Watch
 from s3posixfs.fuse.operations import answered
 
 ERRORS = [
@@ -34,6 +35,7 @@ def test_errors_of_the_layers_below(error: Exception, code: int) -> None:
 
 class Waiting:
     config = FsConfig(request_deadline=0.01)
+    watch: Watch | None = None
 
     @request
     async def forever(self) -> None:
