@@ -64,6 +64,9 @@ _TAGGED_ACTIONS = frozenset(
     }
 )
 _TAG_KEY = "existingobjecttag/"
+# What mends a bucket policy that denies too much: no such policy can keep the role admin from it.
+# AWS says the same of the account's root user.
+_REPAIRS = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 
 
 class Tagged(Protocol):
@@ -135,15 +138,18 @@ class Authoriser:
         """
         caller = request.who
         session = caller.session.policy if caller.session is not None else None
-        unlimited = caller.is_admin and session is None
+        policy = None
+        if bucket and not (caller.is_admin and action in _REPAIRS):
+            policy = self.bucket_policy(bucket)
+        # What a bucket policy denies, it denies to the role admin too.
+        unlimited = caller.is_admin and session is None and policy is None
         return Judge(
             principal=principal_arn(caller),
             action=action,
             context={} if unlimited else self._context(request, caller, action, extra or {}),
             identity=self._state.policies_for(caller.user) if caller.user is not None else (),
             session=session,
-            # No bucket policy can lock the administrator out.
-            bucket=self.bucket_policy(bucket) if bucket and not caller.is_admin else None,
+            bucket=policy,
             unlimited=unlimited,
         )
 

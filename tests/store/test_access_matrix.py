@@ -32,6 +32,7 @@ import pytest
 from s3posixfs.core.types import Credentials
 from s3posixfs.sigv4.signing import Signer
 from s3posixfs.store.operations import OPERATIONS
+from tests.store.conformance_kit import md5_of
 from tests.store_process import REGION, StoreProcess, User
 
 CALLERS = (
@@ -76,6 +77,8 @@ GetObjectLockConfiguration        -   -   -   +   -   -   -   -   -   -   -
 GetBucketReplication              -   -   -   +   -   -   -   -   -   -   -
 GetBucketWebsite                  -   -   -   +   -   -   -   -   -   -   -
 GetPublicAccessBlock              -   -   -   +   -   -   -   -   -   -   -
+PutPublicAccessBlock              -   -   -   +   -   -   -   -   -   -   -
+DeletePublicAccessBlock           -   -   -   +   -   -   -   -   -   -   -
 GetBucketOwnershipControls        -   -   -   +   -   -   -   -   -   -   -
 PutBucketOwnershipControls        -   -   -   +   -   -   -   -   -   -   -
 PutBucketAcl                      -   -   -   +   -   -   -   -   -   -   -
@@ -132,6 +135,7 @@ def renamed(source: str) -> tuple[tuple[str, str], ...]:
 THERE = "/photos/mine/there"
 PARTS = "/photos/mine/parts"
 MINE, ELSEWHERE = "/photos/mine/source", "/photos/elsewhere/source"
+UNBLOCKED = b"<PublicAccessBlockConfiguration/>"
 TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
 BUCKET_POLICY = json.dumps(
     {
@@ -216,6 +220,8 @@ CALLS: Mapping[str, Call] = {
     "GetPublicAccessBlock": Call(
         "GET", "/photos", "publicAccessBlock=", nothing="NoSuchPublicAccessBlockConfiguration"
     ),
+    "PutPublicAccessBlock": Call("PUT", "/photos", "publicAccessBlock=", UNBLOCKED),
+    "DeletePublicAccessBlock": Call("DELETE", "/photos", "publicAccessBlock="),
     "GetBucketOwnershipControls": Call(
         "GET", "/photos", "ownershipControls=", nothing="OwnershipControlsNotFoundError"
     ),
@@ -349,7 +355,7 @@ class World:
             admin.delete_bucket(Bucket="made")
         for name in {"photos", "unmade"} - present:
             admin.create_bucket(Bucket=name)
-        for name in ("policy", "tagging", "cors", "lifecycle"):
+        for name in ("policy", "tagging", "cors", "lifecycle", "publicAccessBlock"):
             self.send(self._administrator, Call("DELETE", "/photos", f"{name}="))
         for key in ("mine/there", "mine/source", "elsewhere/source"):
             admin.put_object(Bucket="photos", Key=key, Body=key.encode(), Tagging="old=tag")
@@ -372,6 +378,8 @@ class World:
         """Status and body of the answer."""
         query = call.query.replace("{upload}", self.upload)
         headers = [("host", self.host), *call.headers]
+        if call.body:
+            headers.append(("content-md5", md5_of(call.body)))
         if caller is not None:
             digest = hashlib.sha256(call.body).hexdigest()
             headers += Signer(caller, REGION).sign(
@@ -442,6 +450,27 @@ def test_every_operation_is_in_the_table() -> None:
     built = {operation.name for operation in OPERATIONS}
     missing = built - {name.split(" ", maxsplit=1)[0] for name in EXPECTED} - NOT_BY_POLICY
     assert not missing, f"add a row to TABLE for {sorted(missing)}"
+
+
+# What mends a bucket policy: none can keep the role admin from it.
+REPAIRS = {"GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"}
+
+
+def test_a_bucket_policy_binds_the_administrator(world: World) -> None:
+    user = world.store.admin()
+    admin = Credentials(user.access_key, user.secret_key)
+    denial = {**allow("photos", "photos/*"), "Effect": "Deny", "Principal": "*"}
+    for name, call in CALLS.items():
+        operation = name.split(" ", maxsplit=1)[0]
+        if not call.path.startswith("/photos") or operation not in {o.name for o in OPERATIONS}:
+            continue
+        world.admin.put_bucket_policy(Bucket="photos", Policy=policy(denial))
+        status, body = world.send(admin, call)
+        world.admin.delete_bucket_policy(Bucket="photos")
+        # What is done key by key says so of each key.
+        refused = status == 403 or b"<Code>AccessDenied</Code>" in body
+        assert refused is (operation not in REPAIRS), (name, status, body)
+        world.restore()
 
 
 # Open to all, or authenticated by what is in their own body: tested where they are built.
