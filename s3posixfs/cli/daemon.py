@@ -193,7 +193,7 @@ class Mount:
                 "source": self._request.source,
                 "pid": os.getpid(),
                 "since": self._started,
-                "daemon_credentials_expire": own.expires_at,
+                "daemon_credentials_expire": signers.by_host_clock(own.expires_at),
                 "daemon_refreshes": own.refreshes,
                 "daemon_last_error": own.last_error,
                 "filesystem": filesystem.status(),

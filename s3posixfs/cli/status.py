@@ -39,9 +39,12 @@ def collect(mountpoint: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def _lifetime(expires_at: float | None) -> str:
+def _lifetime(row: dict[str, Any]) -> str:
+    if not row["used"]:
+        return "not used yet"
+    expires_at = row["expires_at"]
     if expires_at is None:
-        return "does not expire"
+        return "none" if row["last_error"] else "does not expire"
     left = expires_at - time.time()
     return f"in {left:,.0f} s" if left > 0 else "expired"
 
@@ -73,7 +76,7 @@ def _show(mount: dict[str, Any]) -> None:
                     str(row["uid"]),
                     str(row["gid"]),
                     row["signs_by"],
-                    _lifetime(row["expires_at"]) if row["used"] else "not used yet",
+                    _lifetime(row),
                     row["last_error"] or "",
                 ]
                 for row in identities

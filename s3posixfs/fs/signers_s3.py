@@ -286,8 +286,13 @@ class S3Signers:
                 del self._signers[name]
         logger.info("%d identities", len(current))
 
+    def by_host_clock(self, moment: float | None) -> float | None:
+        """A moment of the store's clock by that of this host."""
+        return moment - self._clock.offset if moment is not None else None
+
     def status(self) -> list[dict[str, Any]]:
-        """A row an identity: how it signs, when its credentials end, its last error."""
+        """A row an identity: how it signs, when its credentials end (by this host's clock), its
+        last error."""
         rows: list[dict[str, Any]] = []
         for identity in self._map.identities:
             known = self._signers.get(identity.name)
@@ -303,7 +308,7 @@ class S3Signers:
                     "gid": identity.owner.gid,
                     "signs_by": signs_by,
                     "used": known is not None,
-                    "expires_at": state.expires_at if state is not None else None,
+                    "expires_at": self.by_host_clock(state.expires_at) if state else None,
                     "last_error": state.last_error if state is not None else None,
                     "refreshes": state.refreshes if state is not None else 0,
                 }

@@ -23,8 +23,10 @@ from s3posixfs.identity.policy import (
     decide,
     parse_policy,
 )
+from s3posixfs.store import public_access
 from s3posixfs.store.authenticate import Caller
 from s3posixfs.store.errors import access_denied
+from s3posixfs.store.policy_status import is_public
 from s3posixfs.store.request import Request
 from s3posixfs.store.state import State
 from s3posixfs.store.xml import iso_time
@@ -140,7 +142,7 @@ class Authoriser:
         session = caller.session.policy if caller.session is not None else None
         policy = None
         if bucket and not (caller.is_admin and action in _REPAIRS):
-            policy = self.bucket_policy(bucket)
+            policy = self._policy_for(caller, bucket)
         # What a bucket policy denies, it denies to the role admin too.
         unlimited = caller.is_admin and session is None and policy is None
         return Judge(
@@ -206,6 +208,22 @@ class Authoriser:
     def may_be_allowed(self, request: Request) -> bool:
         """Whether any policy at all could allow this caller something in the bucket."""
         return request.who.user is not None or self.bucket_policy(request.bucket) is not None
+
+    def _policy_for(self, caller: Caller, bucket: str) -> PolicyDocument | None:
+        """The bucket's policy as it counts for ``caller``: a restricted public one lets only
+        users of the store in."""
+        policy = self.bucket_policy(bucket)
+        if policy is None or caller.user is not None:
+            return policy
+        block = self._objects.peek_document(bucket, public_access.KIND)
+        if block is None:
+            return policy
+        try:
+            restricted = public_access.parse_public_access_block(block).restrict_public_buckets
+        except S3Error as error:
+            log.error("the block of bucket %s is unreadable and holds: %s", bucket, error.message)
+            restricted = True
+        return None if restricted and is_public(policy.compact) else policy
 
     def bucket_policy(self, bucket: str) -> PolicyDocument | None:
         """The bucket's policy, compiled once; one that can't be read denies everything."""
