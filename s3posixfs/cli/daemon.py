@@ -52,6 +52,7 @@ from s3posixfs.fs.signers_s3 import S3Signers, owner_id_of
 from s3posixfs.fuse.session import SessionOptions, serve
 from s3posixfs.s3.check import check
 from s3posixfs.s3.client import S3Client
+from s3posixfs.s3.traits import parse_settings
 
 logger = logging.getLogger("s3posixfs")
 
@@ -82,6 +83,7 @@ class Mount:
                     clock=self._clock,
                     path_style=not endpoint.url.endswith(".amazonaws.com"),
                     ca_file=optional_path(options.text("ca_file")),
+                    settings=dict(parse_settings(options.text("capabilities") or "")),
                 )
             )
             sts = await stack.enter_async_context(sts_client(options, endpoint, client.clock))

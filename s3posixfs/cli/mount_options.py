@@ -13,6 +13,7 @@ from pathlib import Path
 
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import MIB
+from s3posixfs.s3.traits import parse_settings
 
 Value = str | int | float | bool | tuple[str, ...] | None
 
@@ -104,6 +105,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.replace(":", " ").split() if name)
 
 
+def _settings(text: str) -> str:
+    try:
+        return " ".join(f"{name}:{value}" for name, value in parse_settings(text))
+    except ValueError as error:
+        raise OptionError(f"- {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One mount option: its name, how its text is read, its default and what it does."""
@@ -136,6 +144,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("file_mode", _mode, 0o644, "permissions of files that carry none"),
     Option("dir_mode", _mode, None, "permissions of folders that carry none"),
     Option("metadata_ttl", _number(0, 86400), 1.0, "seconds that attributes and listings are kept"),
+    Option("capabilities", _settings, None, "what the store does, where probing errs: rename:no"),
     Option(
         "attributes",
         _choice("head", "listing"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random as random_module
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,7 @@ from s3posixfs.s3.pool import ConnectionPool
 from s3posixfs.s3.probe import EMBEDDED, NotWritable, Probe, is_embedded, look_without_writing
 from s3posixfs.s3.retry import RetryBudget, RetryPolicy
 from s3posixfs.s3.store import S3ObjectStore
-from s3posixfs.s3.traits import Traits
+from s3posixfs.s3.traits import ALL_SETTINGS, Traits, with_settings
 from s3posixfs.s3.transport import Acting, Transport
 from s3posixfs.s3.wire import tls_context
 
@@ -32,7 +33,8 @@ class S3Client:
     """Talks to one endpoint; :meth:`acting_as` gives the store as one identity sees it.
 
     An async context manager that closes the connections. ``clock`` is for signatures and
-    expiry, ``random`` ([0, 1)) for the jitter of retries. Raises OperatorError for an
+    expiry, ``random`` ([0, 1)) for the jitter of retries. ``settings`` are what somebody knows
+    better than a probe (:func:`~s3posixfs.s3.traits.parse_settings`). Raises OperatorError for an
     ``endpoint_url`` or ``ca_file`` that cannot be used.
     """
 
@@ -48,6 +50,7 @@ class S3Client:
         connect_timeout: float = 5.0,
         retry: RetryPolicy | None = None,
         random: Callable[[], float] = random_module.random,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         endpoint = parse_endpoint(endpoint_url, path_style=path_style)
         self._pool = ConnectionPool(
@@ -67,7 +70,8 @@ class S3Client:
             # Hashing and reading of large bodies: more threads than cores only queue.
             threads=trio.CapacityLimiter(8),
         )
-        self._traits = Traits()
+        self._settings = dict(settings or {})
+        self._traits = with_settings(Traits(), self._settings)
         self._probing = trio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -132,8 +136,11 @@ class S3Client:
         store cannot be asked. Cancellation removes the scratch key.
         """
         async with self._probing:
+            if self._settings.keys() == ALL_SETTINGS:
+                self._traits = replace(self._traits, unprobed=False)
             if self._traits.unprobed:
-                self._traits = await self._look(store, bucket, prefix, may_write)
+                found = await self._look(store, bucket, prefix, may_write)
+                self._traits = with_settings(found, self._settings)
             return self._traits.capabilities
 
     async def _look(
@@ -179,4 +186,5 @@ class S3Client:
             "connections_idle": self._pool.idle,
             "clock_offset_seconds": round(self.clock_offset, 1),
             "conditions": self._traits.conditions(),
+            "set_by_option": self._settings,
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from s3posixfs.core.types import Capabilities
 
@@ -36,3 +38,83 @@ class Traits:
             "complete": self.conditional_complete,
             "copy": self.conditional_copy,
         }
+
+
+Setting = Callable[[Traits, str], Traits]
+
+
+def _capability(name: str) -> Setting:
+    def put(traits: Traits, value: str) -> Traits:
+        return replace(traits, capabilities=replace(traits.capabilities, **{name: value == "yes"}))
+
+    return put
+
+
+def _conditional_put(traits: Traits, value: str) -> Traits:
+    found = _capability("conditional_put")(traits, value)
+    honoured = value == "yes"
+    return replace(found, honours_if_none_match=honoured, honours_if_match=honoured)
+
+
+def _if_match(traits: Traits, value: str) -> Traits:
+    honoured = value != "no"
+    capabilities = replace(
+        traits.capabilities, conditional_put=honoured and traits.honours_if_none_match
+    )
+    return replace(
+        traits,
+        capabilities=capabilities,
+        honours_if_match=honoured,
+        quoted_if_match=value != "bare",
+    )
+
+
+def _conditional_complete(traits: Traits, value: str) -> Traits:
+    return replace(traits, conditional_complete=value == "yes")
+
+
+def _conditional_copy(traits: Traits, value: str) -> Traits:
+    return replace(traits, conditional_copy=value == "yes")
+
+
+# In the order in which they are applied.
+_SETTINGS: Mapping[str, Setting] = {
+    "conditional_put": _conditional_put,
+    "if_match": _if_match,
+    "conditional_complete": _conditional_complete,
+    "conditional_copy": _conditional_copy,
+    "rename": _capability("rename_object"),
+    "listing_metadata": _capability("listing_metadata"),
+    "listing_owner": _capability("listing_owner"),
+}
+_YES_NO = ("yes", "no")
+_VALUES: Mapping[str, tuple[str, ...]] = {"if_match": ("quoted", "bare", "no")}
+
+# With all of them given nothing is left to be found out.
+ALL_SETTINGS = frozenset(_SETTINGS)
+
+
+def parse_settings(text: str) -> tuple[tuple[str, str], ...]:
+    """``NAME:VALUE`` pairs, separated by commas, semicolons, colons or white space.
+
+    Raises ValueError with what is wrong.
+    """
+    words = [word for word in re.split(r"[\s,;:=]+", text) if word]
+    settings: dict[str, str] = {}
+    for name, value in zip(words[::2], [*words[1::2], ""], strict=False):
+        if name not in _SETTINGS:
+            raise ValueError(f"there is no {name!r}: there are {', '.join(_SETTINGS)}")
+        allowed = _VALUES.get(name, _YES_NO)
+        if value not in allowed:
+            raise ValueError(f"{name} is {', '.join(allowed[:-1])} or {allowed[-1]}: {name}:VALUE")
+        if settings.setdefault(name, value) != value:
+            raise ValueError(f"{name} is given twice")
+    return tuple(settings.items())
+
+
+def with_settings(traits: Traits, settings: Mapping[str, str]) -> Traits:
+    """What was found out, with what somebody knows better."""
+    for name, setting in _SETTINGS.items():
+        if name in settings:
+            traits = setting(traits, settings[name])
+    return traits

@@ -54,7 +54,7 @@ async def test_request_ids_of_operations_do_not_mix() -> None:
 
     async def operation(number: int) -> None:
         async def part(name: str) -> None:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             note(name)
 
         with collected() as ids:

@@ -88,6 +88,8 @@ def test_durations(text: str, expected: int) -> None:
         ("ca_file=/nowhere.pem", "no such file"),
         ("memory_limit=much", "size"),
         ("writeback=perhaps", "on or off"),
+        ("capabilities=teleport:yes", "there is no 'teleport'"),
+        ("capabilities=rename:perhaps", "rename is yes or no"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str) -> None:
@@ -95,6 +97,16 @@ def test_what_is_wrong_is_named(text: str, said: str) -> None:
         parse(text)
     assert said in str(caught.value)
     assert "hunter22" not in str(caught.value)
+
+
+def test_capabilities_in_each_spelling(tmp_path: Path) -> None:
+    config = tmp_path / "mount.toml"
+    config.write_text('capabilities = ["conditional_put:no", "rename:no"]\n')
+    expected = "conditional_put:no rename:no"
+    assert parse(f"config={config}").text("capabilities") == expected
+    assert parse(r"capabilities=conditional_put:no\,rename:no").text("capabilities") == expected
+    assert parse("capabilities=conditional_put:no;rename:no").text("capabilities") == expected
+    assert parse().text("capabilities") is None
 
 
 def test_every_option_says_what_it_does() -> None:

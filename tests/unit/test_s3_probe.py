@@ -15,6 +15,7 @@ from s3posixfs.credentials.provider import StaticProvider
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.retry import RetryPolicy
 from s3posixfs.s3.store import S3ObjectStore
+from s3posixfs.s3.traits import ALL_SETTINGS, parse_settings
 from tests.unit.quirky_store import RGW, Quirks, QuirkyStore
 from tests.unit.scripted_server import Seen, Step, drop, error
 
@@ -310,3 +311,57 @@ async def test_copy_with_new_metadata_keeps_the_rest(world: World) -> None:
         "x-amz-storage-class": "COLD",
         "x-amz-meta-uid": "7",
     }
+
+
+async def test_an_option_overrides_what_was_found(nursery: trio.Nursery) -> None:
+    server = QuirkyStore()
+    await server.start(nursery)
+    settings = {"rename": "no", "listing_metadata": "no", "if_match": "bare"}
+    async with S3Client(server.url, clock=SystemClock(), retry=QUICK, settings=settings) as client:
+        store = client.acting_as(StaticProvider(Credentials("a", "s")))
+        found = await client.probe(store, "b")
+        assert found == replace(ALL, rename_object=False, listing_metadata=False)
+        assert not client.traits.quoted_if_match
+        assert client.traits.conditional_complete
+        assert client.status()["set_by_option"] == settings
+
+
+async def test_nothing_is_probed_where_everything_is_given(nursery: trio.Nursery) -> None:
+    server = QuirkyStore()
+    await server.start(nursery)
+    settings = dict.fromkeys(ALL_SETTINGS, "no")
+    async with S3Client(server.url, clock=SystemClock(), retry=QUICK, settings=settings) as client:
+        store = client.acting_as(StaticProvider(Credentials("a", "s")))
+        assert await client.probe(store, "b") == Capabilities(listing_owner=False)
+        assert not server.seen
+        assert not client.traits.unprobed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("rename:no", {"rename": "no"}),
+        ("conditional_put:no,rename:no", {"conditional_put": "no", "rename": "no"}),
+        ("conditional_put:no;if_match=bare rename:yes",
+         {"conditional_put": "no", "if_match": "bare", "rename": "yes"}),
+        ("rename:no:listing_owner:yes", {"rename": "no", "listing_owner": "yes"}),
+    ],
+)  # fmt: skip
+def test_settings(text: str, expected: dict[str, str]) -> None:
+    assert dict(parse_settings(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("teleport:yes", "there is no 'teleport': there are conditional_put"),
+        ("rename", "rename is yes or no"),
+        ("rename:maybe", "rename is yes or no"),
+        ("if_match:yes", "if_match is quoted, bare or no"),
+        ("rename:no;rename:yes", "rename is given twice"),
+    ],
+)
+def test_settings_that_are_none(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_settings(text)
