@@ -24,7 +24,7 @@ from s3posixfs.store.handlers.buckets import check_expected_owner
 from s3posixfs.store.http_body import BodyReader
 from s3posixfs.store.http_head import RequestHead
 from s3posixfs.store.operations import OPERATIONS
-from s3posixfs.store.payload import verify_small
+from s3posixfs.store.payload import require_digest, verify_small
 from s3posixfs.store.request import Request, parse_request
 from s3posixfs.store.response import Response
 from s3posixfs.store.router import Operation, Router
@@ -159,6 +159,8 @@ class StoreApplication:
             self._authorise(operation, request)
             return await operation.streaming(service, request)
         await service.reading.run(self._authorise, operation, request)
+        if operation.digest:
+            require_digest(request)
         await self._read_content(request, operation.body_limit)
         return await threads.run(self._call, operation, request)
 

@@ -16,6 +16,7 @@ from s3posixfs.store.handlers import (
     multipart,
     objects,
     probes,
+    public_access,
     tagging,
 )
 from s3posixfs.store.headers import tags_of
@@ -116,6 +117,7 @@ OPERATIONS: Sequence[Operation] = (
         None,  # each key by itself
         handler=objects.delete_objects,
         body_limit=MAX_DELETE_BYTES,
+        digest=True,
         selector="delete",
     ),
     Operation(
@@ -170,6 +172,7 @@ OPERATIONS: Sequence[Operation] = (
         "s3:PutBucketTagging",
         handler=tagging.put_bucket_tagging,
         body_limit=_CONFIGURATION_BYTES,
+        digest=True,
         selector="tagging",
     ),
     Operation(
@@ -188,6 +191,7 @@ OPERATIONS: Sequence[Operation] = (
         "s3:PutBucketCORS",
         handler=cors.put_bucket_cors,
         body_limit=_CONFIGURATION_BYTES,
+        digest=True,
         selector="cors",
     ),
     Operation(
@@ -211,6 +215,7 @@ OPERATIONS: Sequence[Operation] = (
         "s3:PutLifecycleConfiguration",
         handler=lifecycle.put_lifecycle,
         body_limit=_LIFECYCLE_BYTES,
+        digest=True,
         selector="lifecycle",
     ),
     Operation(
@@ -220,6 +225,29 @@ OPERATIONS: Sequence[Operation] = (
         "s3:PutLifecycleConfiguration",
         handler=lifecycle.delete_lifecycle,
         selector="lifecycle",
+    ),
+    _probe(
+        "GetPublicAccessBlock",
+        "publicAccessBlock",
+        "s3:GetBucketPublicAccessBlock",
+        public_access.get_public_access_block,
+    ),
+    Operation(
+        "PutPublicAccessBlock",
+        "PUT",
+        "bucket",
+        "s3:PutBucketPublicAccessBlock",
+        handler=public_access.put_public_access_block,
+        body_limit=_CONFIGURATION_BYTES,
+        selector="publicAccessBlock",
+    ),
+    Operation(
+        "DeletePublicAccessBlock",
+        "DELETE",
+        "bucket",
+        "s3:PutBucketPublicAccessBlock",
+        handler=public_access.delete_public_access_block,
+        selector="publicAccessBlock",
     ),
     # --- what clients probe for
     _probe(
@@ -284,15 +312,6 @@ OPERATIONS: Sequence[Operation] = (
         probes.not_found(
             "NoSuchWebsiteConfiguration",
             "The specified bucket does not have a website configuration",
-        ),
-    ),
-    _probe(
-        "GetPublicAccessBlock",
-        "publicAccessBlock",
-        "s3:GetBucketPublicAccessBlock",
-        probes.not_found(
-            "NoSuchPublicAccessBlockConfiguration",
-            "The public access block configuration was not found",
         ),
     ),
     _probe(

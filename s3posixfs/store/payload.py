@@ -266,6 +266,23 @@ def check_sha256(claimed: str, computed: str) -> None:
         )
 
 
+def require_digest(request: Request) -> None:
+    """Raise InvalidRequest unless the request says what its body's digest is.
+
+    S3 asks for it where a body that was damaged on its way would do harm unnoticed.
+    """
+    headers = request.headers
+    names = [
+        *headers,
+        *(name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",")),
+    ]
+    if "content-md5" in headers or any(checksums.algorithm_of_header(name) for name in names):
+        return
+    raise invalid_request(
+        "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
+    )
+
+
 def verify_small(request: Request, data: bytes) -> bytes:
     """The payload of a body that was read whole; S3Error where a claim about it is wrong.
 

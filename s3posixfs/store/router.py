@@ -43,6 +43,7 @@ class Operation:
     else happens; ``None`` only where the handler asks for itself, per key or for nobody.
     ``handler`` blocks and runs in a thread; ``streaming`` takes the body as it comes instead.
     ``body_limit`` is the most bytes of body read for ``handler``, 0 where it takes none.
+    ``digest`` asks that the request brings a digest of its body to compare.
     ``context`` adds condition keys that only this operation has.
     ``selector`` is the sub-resource that names the operation, with ``value`` where that counts.
     """
@@ -54,6 +55,7 @@ class Operation:
     handler: Handler | None = None
     streaming: StreamingHandler | None = None
     body_limit: int = 0
+    digest: bool = False
     context: Context | None = None
     selector: str = ""
     value: str | None = None

@@ -5,6 +5,7 @@ Source: the S3 user guide, "Categorizing your objects using tags", and the API r
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote_plus
@@ -23,13 +24,18 @@ _MAX_VALUE_UNITS = 256
 _ALLOWED_MARKS = frozenset("_.:/=+-@")
 _ALLOWED_CATEGORIES = ("L", "N", "Z")  # letters, numbers, spaces
 _RESERVED = "aws:"
+_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def tags_of_header(text: str) -> dict[str, str]:
     """The tags of ``x-amz-tagging``, which is written like a query."""
     pairs: list[tuple[str, str]] = []
-    for part in text.split("&") if text else ():
+    if _BROKEN_ESCAPE.search(text):
+        raise _bad_header(text)
+    for part in filter(None, text.split("&")):
         name, _, value = part.partition("=")
+        if not name:
+            raise _bad_header(text)
         try:
             pair = (unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict"))
         except UnicodeDecodeError:

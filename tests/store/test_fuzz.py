@@ -27,6 +27,7 @@ from s3posixfs.sigv4.constants import (
 )
 from s3posixfs.sigv4.payload import PayloadMode
 from s3posixfs.sigv4.signing import Signer
+from tests.store.conformance_kit import md5_of
 from tests.store.fuzzing import INTERESTING, Probe, Wire, bend, check, resident_kib, run
 from tests.store.test_payloads import b64
 from tests.store.test_post_form import BOUNDARY, form, signed, timestamp
@@ -263,6 +264,8 @@ DOCUMENTS: tuple[tuple[str, str, str, bytes], ...] = (
     ("PUT", "/photos", "lifecycle=", b"<LifecycleConfiguration><Rule><ID>a</ID><Filter><Prefix>"
      b"none/</Prefix></Filter><Status>Disabled</Status><Expiration><Days>1</Days></Expiration>"
      b"</Rule></LifecycleConfiguration>"),
+    ("PUT", "/photos", "publicAccessBlock=", b"<PublicAccessBlockConfiguration><BlockPublicAcls>"
+     b"true</BlockPublicAcls></PublicAccessBlockConfiguration>"),
 )  # fmt: skip
 NASTY = (
     b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]>', b"&e;", b"&#0;", b"&#xD800;",
@@ -287,7 +290,9 @@ def documents(requests: Requests) -> Generator:
             body = body.replace(old, new)
         else:
             body = bend(body, chance, chance.choice((0, 1, 1, 2, 4)))
-        return Probe(requests.whole(method, path, body, query), may_succeed=True)
+        digest = (("content-md5", md5_of(body)),)
+        whole = requests.whole(method, path, body, query, headers=digest)
+        return Probe(whole, may_succeed=True)
 
     return probe
 

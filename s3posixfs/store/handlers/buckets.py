@@ -9,9 +9,10 @@ import re
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.identity.policy import PolicyError, parse_policy
-from s3posixfs.store import xml
-from s3posixfs.store.errors import DetailedError, invalid_argument, not_implemented
+from s3posixfs.store import public_access, xml
+from s3posixfs.store.errors import DetailedError, access_denied, invalid_argument, not_implemented
 from s3posixfs.store.headers import asks_for_grants, check_write_headers
+from s3posixfs.store.policy_status import is_public
 from s3posixfs.store.request import Request
 from s3posixfs.store.response import Response
 from s3posixfs.store.service import Service
@@ -133,14 +134,30 @@ def get_policy(service: Service, request: Request) -> Response:
 def put_policy(service: Service, request: Request) -> Response:
     """PutBucketPolicy; what the evaluation would not honour to the letter is MalformedPolicy."""
     service.backend.bucket(request.bucket)
+    if not request.content.lstrip().startswith(b"{"):
+        message = "Policies must be valid JSON and the first byte must be '{'"
+        raise S3Error("MalformedPolicy", message, status=400)
     try:
         document = parse_policy(request.content, bucket_policy=True)
     except PolicyError as error:
         raise S3Error("MalformedPolicy", str(error), status=400) from None
     outside = document.resource_outside(request.bucket)
     if outside is not None:
-        message = f"Policy has invalid resource: {outside} is not of this bucket"
-        raise S3Error("MalformedPolicy", message, status=400)
+        raise DetailedError(
+            "MalformedPolicy",
+            "Policy has invalid resource",
+            status=400,
+            details={"Detail": f"{outside} is not of this bucket"},
+        )
+    block = service.backend.get_document(request.bucket, public_access.KIND)
+    if (
+        block is not None
+        and public_access.parse_public_access_block(block).block_public_policy
+        and is_public(document.compact)
+    ):
+        raise access_denied(
+            "Access Denied: the policy is public, and the bucket's public access block forbids that"
+        )
     service.backend.put_document(request.bucket, "policy", document.compact.encode())
     return Response(204)
 

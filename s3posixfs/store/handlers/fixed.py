@@ -50,11 +50,12 @@ def _check_acl(request: Request, owner: str) -> None:
                 status=400,
             )
         return
+    try:
+        policy = xml.parse(request.content, "AccessControlPolicy")
+    except S3Error as error:
+        raise S3Error("MalformedACLError", error.message, status=400) from None
     grants = [
-        grant
-        for child in xml.parse(request.content, "AccessControlPolicy")
-        if xml.local_name(child) == "AccessControlList"
-        for grant in child
+        grant for child in policy if xml.local_name(child) == "AccessControlList" for grant in child
     ]
     if not grants or any(not _is_full_control(grant, owner) for grant in grants):
         raise no_acls()
