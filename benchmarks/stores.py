@@ -39,10 +39,11 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def resident_mib(pid: int) -> float:
-    """Memory of a process that is in RAM now, in MiB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def memory_mib(pid: int) -> tuple[float, float]:
+    """Memory of a process that is in RAM now, and the most that ever was, in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["VmHWM"].split()[0]) / 1024
 
 
 def family(pid: int) -> list[int]:
