@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -70,12 +71,23 @@ class Body(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly a client may send: ``grace`` seconds of waiting in all, and one more for every
+    ``rate`` bytes that came. What the store itself takes its time for does not count.
+    """
+
+    grace: float = 30.0
+    rate: int = 500
+
+
 class BodyReader:
     """One request's body, to be read at most once.
 
     ``length`` is the framed length in bytes, ``None`` for a chunked body. :meth:`receive_into`
     raises S3Error ``IncompleteBody`` when the client stops early and ``RequestTimeout`` when
-    it stalls. Cancellation leaves the connection in the middle of the body: it must be closed.
+    it stalls or is slower than ``pace``. Cancellation leaves the connection in the middle of
+    the body: it must be closed.
     """
 
     __slots__ = (
@@ -84,14 +96,23 @@ class BodyReader:
         "_expecting",
         "_first_chunk",
         "_incoming",
+        "_pace",
         "_remaining",
         "_transport",
+        "_waited",
+        "_waiting_since",
         "length",
         "received",
     )
 
     def __init__(
-        self, transport: Transport, incoming: Incoming, length: int | None, *, expecting: bool
+        self,
+        transport: Transport,
+        incoming: Incoming,
+        length: int | None,
+        *,
+        expecting: bool,
+        pace: Pace,
     ) -> None:
         self._transport = transport
         self._incoming = incoming
@@ -99,6 +120,9 @@ class BodyReader:
         self._remaining = length or 0
         self._chunk_left = 0
         self._first_chunk = True
+        self._pace = pace
+        self._waited = 0.0
+        self._waiting_since = 0.0
         self._ended = length == 0
         self.length = length
         self.received = 0
@@ -112,6 +136,7 @@ class BodyReader:
         """Receive up to ``len(view)`` bytes of the body; 0 at its end, and only there."""
         if self._ended or not len(view):
             return 0
+        self._waiting_since = trio.current_time()
         try:
             if self._expecting:
                 self._expecting = False
@@ -125,6 +150,8 @@ class BodyReader:
                     raise _incomplete()
                 self._remaining -= count
                 self._ended = self._remaining == 0
+            if not self._ended:
+                self._waited += self._check_pace()
         except trio.TooSlowError:
             raise S3Error(
                 "RequestTimeout",
@@ -134,6 +161,13 @@ class BodyReader:
             ) from None
         self.received += count
         return count
+
+    def _check_pace(self) -> float:
+        """How long this call has waited, in seconds; TooSlowError where that is too much."""
+        waiting = trio.current_time() - self._waiting_since
+        if self._waited + waiting > self._pace.grace + self.received / self._pace.rate:
+            raise trio.TooSlowError
+        return waiting
 
     async def _chunked(self, view: memoryview) -> int:
         if not self._chunk_left:
@@ -162,6 +196,7 @@ class BodyReader:
                 raise _malformed("A line of the chunked body is too long.")
             if not await self._incoming.more():
                 raise _incomplete()
+            self._check_pace()
         line = bytes(data[: end + 1])
         del data[: end + 1]
         if len(line) > limit or not line.endswith(b"\r\n"):

@@ -19,7 +19,7 @@ from typing import Protocol
 import trio
 
 from s3posixfs.core.errors import S3Error
-from s3posixfs.store.http_body import BodyReader, Incoming
+from s3posixfs.store.http_body import BodyReader, Incoming, Pace
 from s3posixfs.store.http_head import (
     HEAD_END,
     MAX_HEAD_BYTES,
@@ -42,6 +42,7 @@ class Limits:
     idle: float = 75.0  # between requests on one connection
     head: float = 20.0  # from the first byte of a head to its last
     stall: float = 60.0  # without any progress on a body or an answer
+    pace: Pace = Pace()  # noqa: RUF009 (frozen): of a body that does progress
     drain: float = 30.0  # for what is in flight when the server ends
     linger: float = 2.0  # for a client to read its error before the connection goes
     discard: int = 256 * 1024  # of a body nobody wanted, to keep the connection
@@ -216,7 +217,11 @@ class HttpServer:
                 await self._linger(transport)
                 return
             body = BodyReader(
-                transport, incoming, head.content_length, expecting=head.expect_continue
+                transport,
+                incoming,
+                head.content_length,
+                expecting=head.expect_continue,
+                pace=self._limits.pace,
             )
             exchange = await self._application.handle(
                 head, body, transport.peer, secure=transport.secure

@@ -6,10 +6,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 import trio
 
 from s3posixfs.core.errors import S3Error
-from s3posixfs.store.http_body import BodyReader
+from s3posixfs.store.http_body import BodyReader, Pace
 from s3posixfs.store.http_head import RequestHead
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.response import Response
@@ -71,6 +72,53 @@ async def test_an_idle_connection_is_ended_without_a_word() -> None:
     async with serving(Limits(idle=0.2)) as (_, port):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         assert await rest(stream) == b""
+        await stream.aclose()
+
+
+HURRY = Limits(pace=Pace(grace=0.3, rate=100))
+CHUNKED = b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n", b"x"),
+        (CHUNKED, b"1\r\nx\r\n"),
+        (CHUNKED, b"0"),  # the size of a chunk that never ends
+        (CHUNKED + b"0\r\n", b"a"),  # a trailer that never ends
+    ],
+    ids=["body", "chunks", "size of a chunk", "trailer"],
+)
+async def test_a_body_in_drips_is_ended(head: bytes, drop: bytes) -> None:
+    async with serving(HURRY) as (_, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        answer = b""
+
+        async def drip() -> None:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(head)
+                while True:  # no stall is as long as Limits.stall, and yet it would take for ever
+                    await stream.send_all(drop)
+                    await trio.sleep(0.05)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            answer = await stream.receive_some()
+            nursery.cancel_scope.cancel()
+        assert b"HTTP/1.1 400" in answer
+        assert b"RequestTimeout" in answer
+        await stream.aclose()
+
+
+async def test_a_slow_body_that_keeps_its_pace_is_read() -> None:
+    async with serving(HURRY) as (_, port):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n")
+        for _ in range(9):
+            await stream.send_all(b"x" * 100)
+            await trio.sleep(0.1)
+        await stream.send_eof()
+        assert b"x" * 900 in await rest(stream)
         await stream.aclose()
 
 
