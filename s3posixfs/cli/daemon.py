@@ -204,6 +204,7 @@ class Mount:
                     name: getattr(client.traits.capabilities, name)
                     for name in client.traits.capabilities.__slots__
                 },
+                "identities_error": signers.map_error,
                 "identities": signers.status(),
             }
 

@@ -81,13 +81,16 @@ class FileIdentities:
 
     def _load(self) -> IdentityMap:
         try:
-            self._seen = self._stamp()
+            seen = self._stamp()
             text = self._path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise OperatorError(f"identities={self._path}: not UTF-8 text") from None
         except OSError as error:
             raise OperatorError(f"identities={self._path}: {error.strerror}") from None
-        return parse_identities(text, str(self._path))
+        found = parse_identities(text, str(self._path))
+        # Only now: a name that the host does not know yet may be there a moment later.
+        self._seen = seen
+        return found
 
     async def changed(self) -> bool:
         try:
@@ -190,6 +193,7 @@ class S3Signers:
         self._clock = client.clock
         self._nursery = nursery
         self._map = IdentityMap(())
+        self.map_error: str | None = None  # why the map is older than its source
         self._signers: dict[str, tuple[Identity, Signer, Refresher]] = {}
 
     # the protocol of the filesystem
@@ -259,21 +263,22 @@ class S3Signers:
 
     async def run(self) -> None:
         """Follow the source of the map until cancelled."""
-        complained = False
         while True:
             await trio.sleep(self._source.interval)
             try:
                 if await self._source.changed():
                     self._accept(await self._source.load())
             except (OperatorError, S3Error) as error:
-                if not complained:
+                if str(error) != self.map_error:
                     logger.warning("the identities stay as they were: %s", error)
-                complained = True
+                self.map_error = str(error)
             except Exception:
                 # A defect here must not end the mount that all share.
                 logger.exception("reading the identities failed")
             else:
-                complained = False
+                if self.map_error is not None:
+                    logger.info("the identities can be read again")
+                self.map_error = None
 
     def _accept(self, found: IdentityMap) -> None:
         if found == self._map:
