@@ -52,6 +52,7 @@ from s3posixfs.data.shared_file import Extent, SharedFile
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 8 * MIB
+NOTE_SECONDS = 0.1  # after which what was noted is written, where nothing takes it along before
 RESERVE_BYTES = 256 * 1024  # of each segment, for records without content
 
 Bytes = bytes | bytearray | memoryview
@@ -308,14 +309,19 @@ class Journal:
             request.error = OSError(errno.EIO, os.strerror(errno.EIO))
             request.done.set()
             return
+        if not (request.note and self._requests):
+            self._wake.set()
         self._requests.append(request)
-        self._wake.set()
 
     async def run(self) -> None:
         """Write what is asked for; for as long as the mount. Cancelled, it writes what it has."""
         try:
             while True:
                 await self._wake.wait()
+                if all(request.note for request in self._requests):
+                    self._wake = trio.Event()
+                    with trio.move_on_after(NOTE_SECONDS):
+                        await self._wake.wait()
                 await self._write_waiting()
         finally:
             with trio.CancelScope(shield=True):

@@ -60,7 +60,7 @@ class Listing:
     changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
     its first page. ``asked`` counts how often a name was looked up in it; ``absent`` has names
     that were seen not to be there one by one, and when. ``entered_at`` is when a folder in it was
-    last opened.
+    last opened; ``took`` the seconds that it took, where all of it was asked for at once.
     """
 
     __slots__ = (
@@ -77,6 +77,7 @@ class Listing:
         "rows",
         "scan",
         "started_at",
+        "took",
     )
 
     def __init__(self, started_at: float) -> None:
@@ -84,6 +85,7 @@ class Listing:
         self.index: dict[bytes, int] = {}
         self.complete = False
         self.started_at = started_at
+        self.took = 0.0
         self.marker: ObjectStat | None = None
         self.lock = trio.Lock()
         self.scan = Scan()

@@ -123,7 +123,8 @@ class Namespace:
         state = self._state
         async with self.changing(parent), state.gate.working_in(parent):
             # Another host's new file may not be written over in the belief that there is none.
-            replaces = bool(flags & (os.O_EXCL | os.O_TRUNC))
+            # With write-back the upload sees it.
+            replaces = bool(flags & (os.O_EXCL | os.O_TRUNC)) or state.writes_back
             existing = await self._resolver.existing(parent, name, certain=not replaces)
             if existing is not None:
                 if flags & os.O_EXCL:

@@ -28,6 +28,10 @@ CHANGE_SECONDS = 0.005  # between two looks whether an own change is done
 # So many names of one folder asked for within the time to live, and its listing is fetched, which
 # answers for all of them; unless it takes more than a page.
 CROWD = 4
+# With write-back a folder's listing, of so many pages at most, answers for names that are not there
+# for so many times as long as it took.
+MOST_PAGES = 200
+LISTING_SHARE = 20
 NEIGHBOURS = 16  # keys that begin with a name, among which the name and its folder are looked for
 
 
@@ -68,6 +72,11 @@ class Resolver:
                 return known
             if state.table.is_buckets_folder(parent):
                 return await self._bucket(name)
+            if state.writes_back and not certain:
+                missing = await self._missing(parent, name)
+                if missing > 0:
+                    self._gone(parent, name)
+                    raise NoEntry(name, missing)
             serial, known_serial = parent.serial, known.serial if known else 0
             listing = await self.glance(parent)
             fresh = state.listings.fresh(parent, state.now())
@@ -97,6 +106,34 @@ class Resolver:
                 raise NoEntry(name, state.config.absence_ttl)
             return state.table.attach(parent, name, entry)
         return await self._overtaken(parent, name, segment)
+
+    async def _missing(self, parent: Inode, name: bytes) -> float:
+        """With write-back: the seconds for which a name counts as missing, 0 where that is not
+        known. Who makes many files is not to wait for S3 each time: a listing of the folder says
+        what is there, for the time to live, or for long enough that listings are a small part of
+        all work. What another host makes meanwhile is found at the upload, as a conflict."""
+        state = self._state
+        ttl = state.config.metadata_ttl
+        for attempt in range(2):
+            listing = parent.listing
+            if listing is None or not ttl:
+                return 0.0
+            seen = listing.absent_since(name) if listing.complete else None
+            if seen is not None:
+                left = max(ttl, LISTING_SHARE * listing.took) - (state.now() - seen)
+                if left > 0:
+                    return min(left, ttl)
+            elif listing.complete and state.listings.fresh(parent, state.now()) is listing:
+                return 0.0  # it is there
+            if attempt or listing.asked < CROWD:
+                return 0.0
+            began = state.now()
+            listing = state.listings.begin(parent, began)
+            while not listing.complete and listing.pages < MOST_PAGES:
+                await load_page(state, parent, listing)
+            listing.took += state.now() - began
+            listing.asked = max(listing.asked, CROWD)
+        return 0.0
 
     @staticmethod
     async def settled(inode: Inode) -> None:

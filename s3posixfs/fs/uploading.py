@@ -361,6 +361,8 @@ class Uploader:
                 identity = one.state.identity
                 refused[identity] = refused.get(identity, 0) + one.refused
         return {
+            "queue_uploads": self.uploads,
+            "queue_failures": self.failures,
             "queued_files": len(pending),
             "queued_bytes": sum(one.state.size for one in pending),
             "oldest_seconds": round(max((now - one.state.since for one in pending), default=0.0)),
