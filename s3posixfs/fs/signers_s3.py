@@ -250,7 +250,8 @@ class S3Signers:
             identity.name,
             self._client.acting_as(refresher, identity.name),
             owner=identity.owner,
-            trusted=identity.admin,
+            # As who reads its objects will: else a chmod of one would lose the uid it states.
+            trusted=any(map(self.trusts, (*identity.owner_ids, *identity.access_keys))),
         )
         self._signers[identity.name] = (identity, signer, refresher)
         return signer
