@@ -16,6 +16,7 @@ from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.concurrently import for_each
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer, Signers
@@ -148,9 +149,10 @@ class AccessGate:
         Where the identity wrote in that folder lately nothing is asked, unless another identity
         will sign the change: then the answer must be of this key (``exact``). Else it puts the
         key under a condition that cannot hold, or begins a multipart upload and drops it: S3
-        authorises both before anything else, and neither leaves something behind.
+        authorises both before anything else, and neither leaves something behind. With
+        ``access=posix`` too: what the caller signs S3 can refuse.
         """
-        if not self._config.s3_decides:
+        if not self._config.s3_decides and self._is_daemon(signer):
             return
         folder = key[: key.rstrip("/").rfind("/") + 1]
         if not exact and self._recall((signer.name, "write", bucket, folder)):
@@ -200,8 +202,22 @@ class AccessGate:
                     return
 
     async def visible_buckets(self, signer: Signer, names: tuple[str, ...]) -> frozenset[str]:
-        """Those of the buckets that the identity may list in the folder of all buckets."""
+        """Those of the buckets that the identity may list. Ceph RGW names in ListBuckets only
+        those that it owns: what others share with it is asked for by itself."""
         if not self._config.s3_decides or self._is_daemon(signer):
             return frozenset(names)
         seen = {found.name for found in await signer.store.list_buckets()}
-        return frozenset(name for name in names if name in seen)
+        shared: set[str] = set()
+
+        async def ask(name: str) -> None:
+            try:
+                await self.require_list(signer, name, "")
+            except OSError as error:
+                if error.errno != EACCES:
+                    raise
+            else:
+                shared.add(name)
+
+        unseen = [name for name in names if name not in seen]
+        await for_each(unseen, ask, limit=self._config.parallel_requests)
+        return frozenset(name for name in names if name in seen or name in shared)

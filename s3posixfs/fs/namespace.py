@@ -8,7 +8,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY, EPERM
+from errno import EACCES, EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOTDIR, ENOTEMPTY, EPERM
 
 import trio
 
@@ -265,6 +265,10 @@ class Namespace:
                 raise refusal(EINVAL)
             await signer.store.create_bucket(bucket)
             self._resolver.forget_buckets()
+            if name not in await self._resolver.buckets():
+                # On Ceph RGW it is its maker's alone, and nothing in it could be shown here.
+                await signer.store.delete_bucket(bucket)
+                raise refusal(EACCES)
             self.names_changed(parent)
             parent.listing = None
             # Nothing in S3 could hold an owner and a mode: shown as it will be after a remount.

@@ -8,12 +8,13 @@ before anything is deleted, and what was done is undone where a step fails.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
+from errno import EACCES, EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
 
 import trio
 
@@ -33,6 +34,8 @@ from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.rewriting import carried
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
+
+logger = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1
 DELETED_AT_ONCE = 1000
@@ -165,7 +168,7 @@ class Renamer:
             move = Move(bucket, key, new_bucket, prefix + new_name.decode())
             found = source.entry.stat or ObjectStat(key, 0, "", 0.0)
             no_replace = bool(flags & RENAME_NOREPLACE)
-            written = await self._one(move, source, found, signer, no_replace=no_replace)
+            written = await self._one(move, source, found, target, signer, no_replace=no_replace)
             self._moved(source, target, new_parent, new_name, written)
         if replaced is not None:
             await self._saver.finish(replaced)
@@ -206,6 +209,7 @@ class Renamer:
         move: Move,
         source: Inode,
         found: ObjectStat,
+        target: Inode | None,
         signer: Signer,
         *,
         no_replace: bool,
@@ -221,7 +225,13 @@ class Renamer:
         if no_replace:
             await self._require_absent(move)
         entry = await self._copied(move, entry.attributes, found, entry.writer)
-        await signer.store.delete(move.bucket, move.key)
+        try:
+            await signer.store.delete(move.bucket, move.key)
+        except BaseException:
+            if target is None:  # else the copy is all there is at that name
+                with trio.move_on_after(state.config.request_deadline, shield=True):
+                    await self._undo_copies([move])
+            raise
         return entry
 
     async def _may_copy(self, move: Move, signer: Signer) -> None:
@@ -435,7 +445,11 @@ class Renamer:
 
         async def undo(move: Move) -> None:
             store = self._state.daemon_store
-            await store.head(move.bucket, move.key)
+            try:
+                await store.head(move.bucket, move.key)
+            except S3Error as error:
+                if error.errno != EACCES:  # which it would not say of what is not there
+                    raise
             await store.delete(move.new_bucket, move.new_key)
 
         for move in done:
@@ -443,7 +457,7 @@ class Renamer:
                 await undo(move)
             except S3Error as error:
                 if error.status != 404:
-                    raise
+                    logger.warning("%s/%s is left over", move.new_bucket, move.new_key)
 
 
 def _opened(inodes: Iterable[Inode], held: set[OpenFile]) -> list[OpenFile]:

@@ -3,6 +3,7 @@ it is."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from errno import ENOSPC, ESTALE
@@ -16,6 +17,8 @@ from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.resolver import Resolver, absent
 from s3posixfs.fs.signers import Signer
+
+logger = logging.getLogger(__name__)
 
 DIRECTORY_TYPE = "application/x-directory"
 
@@ -164,6 +167,47 @@ class Rewriter:
             headers=headers,
         )
         self.record(inode, settled, found, signer)
+
+    def keeper(
+        self, entry: Entry, wanted: Attributes, settled: Attributes, writer: Signer
+    ) -> Signer | None:
+        """The identity that a file is to be given back to when ``writer`` has put its content:
+        whose it was. ``None`` where it is the writer's own, and where the mount's identity holds
+        it with the same owner in its metadata."""
+        owner = self._state.access.owner(entry)
+        if owner.name == writer.name:
+            return None
+        moved = (wanted.uid, wanted.gid) != (settled.uid, settled.gid)
+        return owner if moved or owner.owner is not None else None
+
+    async def give_back(
+        self, bucket: str, written: ObjectStat, wanted: Attributes, owner: Signer
+    ) -> tuple[Attributes, ObjectStat, Signer] | None:
+        """Copy what another has just put onto itself as ``owner``, or as the mount's identity with
+        the owner in its metadata. ``None`` where S3 lets neither: then it is the writer's."""
+        for signer in {one.name: one for one in (owner, self._state.signers.daemon())}.values():
+            settled = self._state.rules.settle(wanted, signer)
+            metadata = encode(settled, written.metadata or {})
+            try:
+                result = await signer.store.copy(
+                    bucket,
+                    written.key,
+                    bucket,
+                    written.key,
+                    metadata=metadata,
+                    content_type=written.content_type,
+                    headers=carried(written),
+                    source_if_match=written.etag or None,
+                )
+                etag = result.etag or (await signer.store.head(bucket, written.key)).etag
+            except S3Error as error:
+                # The content is stored all the same, and that is what was asked for.
+                logger.warning("%s/%s is not given back: %s", bucket, written.key, error)
+                continue
+            modified = result.last_modified
+            found = replace(written, etag=etag, last_modified=modified, metadata=metadata)
+            return settled, found, signer
+        return None
 
     def record(
         self, inode: Inode, attributes: Attributes, found: ObjectStat, signer: Signer

@@ -131,7 +131,10 @@ class Saver:
         former = await self._former(inode, bucket, key)
         kept: Mapping[str, str] = (former.metadata if former else None) or {}
         headers: Mapping[str, str] = (former.headers if former else None) or {}
-        settled = replace(state.rules.settle(inode.attributes, signer), size=staged.size)
+        wanted = replace(inode.attributes, size=staged.size)
+        settled = state.rules.settle(wanted, signer)
+        own = open_file.fresh or open_file.assigned
+        keeper = None if own else self._rewriter.keeper(inode.entry, wanted, settled, signer)
         metadata = encode(settled, kept)
         content_type = former.content_type if former else None
         result = await staged.upload(
@@ -155,6 +158,11 @@ class Saver:
             content_type=content_type,
             headers=headers,
         )
+        # Content is signed for by who wrote it; whose the file is does not change by that.
+        if keeper is not None:
+            back = await self._rewriter.give_back(bucket, written, wanted, keeper)
+            if back is not None:
+                settled, written, signer = back
         self._rewriter.record(inode, settled, written, signer)
 
     async def _former(self, inode: Inode, bucket: str, key: str) -> ObjectStat | None:

@@ -5,6 +5,7 @@ There are two, the embedded store and a real Ceph RADOS gateway, and the tests d
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.mount.mount_process import DaemonProcess, MountProcess
 from tests.rgw.gateway import Gateway, GatewayMount
@@ -37,10 +38,14 @@ class Bed(ABC):
     kind: str
     bucket: str
     endpoint: str
-    tree_files: int  # of the largest tree that a test copies: what takes a reasonable time
+    # What takes a reasonable time: files of the largest tree that a test copies, and copies of
+    # the package that go into a repository.
+    tree_files: int
+    commits: int
 
     def __init__(self) -> None:
         self.users: dict[str, User] = {}
+        self._lister: S3Client | None = None
 
     @abstractmethod
     def __enter__(self) -> Self: ...
@@ -70,6 +75,11 @@ class Bed(ABC):
     @abstractmethod
     def let_in(self, names: Sequence[str]) -> None:
         """Let these of admin, alice and bob do everything in the bucket, and nobody else."""
+
+    @abstractmethod
+    @contextmanager
+    def denied(self, name: str, prefix: str) -> Iterator[None]:
+        """A time in which this user is denied everything below a prefix of the bucket."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -105,16 +115,21 @@ class Bed(ABC):
 
     def owners(self, prefix: str) -> dict[str, str]:
         """The S3 owner of every object whose key begins so, by the rest of its key."""
-        client = self.s3("admin")
+        if self._lister is None:
+            self._lister = self.s3("admin")
         found: dict[str, str] = {}
-        pages = client.get_paginator("list_objects_v2").paginate(
+        pages = self._lister.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=prefix, FetchOwner=True
         )
         for page in pages:
             for row in page.get("Contents", []):
                 found[row["Key"].removeprefix(prefix)] = row["Owner"]["ID"]
-        client.close()
         return found
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._lister is not None:
+            self._lister.close()
 
 
 class EmbeddedBed(Bed):
@@ -123,6 +138,7 @@ class EmbeddedBed(Bed):
     kind = "embedded"
     bucket = BUCKET
     tree_files = 2000
+    commits = 5
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -140,6 +156,7 @@ class EmbeddedBed(Bed):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
         self.store.stop()
 
     def s3(self, name: str) -> S3Client:
@@ -161,6 +178,19 @@ class EmbeddedBed(Bed):
             if name in names:
                 self.store.command("policy", "attach", "readwrite", name)
 
+    @contextmanager
+    def denied(self, name: str, prefix: str) -> Iterator[None]:
+        allow: dict[str, Any] = {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::*"}
+        document = {"Version": "2012-10-17", "Statement": [allow, *denials(self.bucket, prefix)]}
+        self.store.add_policy("but-one-folder", json.dumps(document))
+        self.store.command("policy", "detach", name)
+        self.store.command("policy", "attach", "but-one-folder", name)
+        try:
+            yield
+        finally:
+            self.store.command("policy", "detach", name)
+            self.store.command("policy", "attach", "readwrite", name)
+
     def kill(self) -> None:
         self.store.kill()
 
@@ -176,6 +206,7 @@ class GatewayBed(Bed):
 
     kind = "rgw"
     tree_files = 300
+    commits = 1
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
@@ -196,6 +227,7 @@ class GatewayBed(Bed):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
         for user in self._newcomers:
             self.gateway.administer("user", "rm", f"--uid={user.name}", "--purge-data")
         self._open.close()
@@ -232,11 +264,37 @@ class GatewayBed(Bed):
         self.gateway.let_in(client, self.bucket, everyone)
         client.close()
 
+    @contextmanager
+    def denied(self, name: str, prefix: str) -> Iterator[None]:
+        who = {"Principal": {"AWS": [f"arn:aws:iam:::user/{name}"]}}
+        client = self.s3("admin")
+        everyone = ["admin", *MEMBERS]
+        denied = [{**statement, **who} for statement in denials(self.bucket, prefix)]
+        self.gateway.let_in(client, self.bucket, everyone, denied)
+        try:
+            yield
+        finally:
+            self.gateway.let_in(client, self.bucket, everyone)
+            client.close()
+
     def kill(self) -> None:
         os.kill(self.gateway.pid, signal.SIGKILL)
 
     def start(self) -> None:
         self.gateway.restart()
+
+
+def denials(bucket: str, prefix: str) -> list[dict[str, Any]]:
+    """Statements that deny everything below a prefix, listing too."""
+    return [
+        {"Effect": "Deny", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/{prefix}*"},
+        {
+            "Effect": "Deny",
+            "Action": "s3:ListBucket",
+            "Resource": f"arn:aws:s3:::{bucket}",
+            "Condition": {"StringLike": {"s3:prefix": f"{prefix}*"}},
+        },
+    ]
 
 
 def place_of(path: Path) -> tuple[str, str]:

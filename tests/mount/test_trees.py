@@ -96,7 +96,9 @@ def test_cp_a_there_and_back(
 
 
 @pytest.mark.timeout(300)
-def test_git_clone_fsck_commit(mount: DaemonProcess, open_folder: Path, bucket: str) -> None:
+def test_git_clone_fsck_commit(
+    bed: Bed, mount: DaemonProcess, open_folder: Path, bucket: str
+) -> None:
     origin = open_folder / "origin"
     origin.mkdir()
     os.chown(origin, 1001, 1001)
@@ -126,7 +128,7 @@ def test_git_clone_fsck_commit(mount: DaemonProcess, open_folder: Path, bucket: 
     git(origin, "init", "-q", "-b", "main")
     package = Path(__file__).resolve().parent.parent.parent / "s3posixfs"
     ignore = shutil.ignore_patterns("__pycache__")
-    for round_number in range(5):
+    for round_number in range(bed.commits):
         shutil.copytree(package, origin / f"copy-{round_number}", ignore=ignore)
         subprocess.run(["chown", "-R", "1001:1001", str(origin)], check=True)
         git(origin, "add", ".")

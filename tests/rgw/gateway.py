@@ -135,15 +135,20 @@ class Gateway:
         client.delete_bucket(Bucket=bucket)
 
     @staticmethod
-    def let_in(client: S3Client, bucket: str, people: Sequence[str]) -> None:
-        """Replace the bucket's policy."""
+    def let_in(
+        client: S3Client,
+        bucket: str,
+        people: Sequence[str],
+        more: Sequence[Mapping[str, object]] = (),
+    ) -> None:
+        """Replace the bucket's policy; ``more`` are statements beside that for these people."""
         statement = {
             "Effect": "Allow",
             "Principal": {"AWS": [f"arn:aws:iam:::user/{name}" for name in people]},
             "Action": "s3:*",
             "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
         }
-        document = {"Version": "2012-10-17", "Statement": [statement]}
+        document = {"Version": "2012-10-17", "Statement": [statement, *more]}
         client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document, separators=(",", ":")))
 
 

@@ -371,11 +371,41 @@ async def test_answers_are_remembered_and_run_out(tmp_path: Path) -> None:
         assert bed.store.requests["put"] == probes + 1
 
 
-async def test_another_writer_owns_what_he_wrote(tmp_path: Path) -> None:
-    async with filesystem_bed(tmp_path) as bed:
+@STORES
+async def test_another_may_write_into_a_file_and_it_stays_its_owners(
+    tmp_path: Path, capabilities: Capabilities
+) -> None:
+    async with filesystem_bed(tmp_path, capabilities=capabilities) as bed:
         await bed.write("a", b"x", ALICE, mode=0o666)
+        for content, caller in ((b"y", BOB), (b"z", ROOT)):
+            await bed.write("a", content, caller)
+            assert bed.s3_owner("a") == "alice"
+            assert bed.store.data(BUCKET, "a") == content
+            bed.pass_time()
+            assert await bed.owner("a") == (1001, 1001)
+            assert await bed.mode("a") == "-rw-rw-rw-"
+
+
+async def test_what_cannot_be_given_back_is_kept_in_metadata_or_is_the_writers(
+    tmp_path: Path,
+) -> None:
+    """alice may not put any more; then the mount's identity may not either."""
+    refused: set[str] = set()
+
+    def authorize(identity: str, action: str, bucket: str, key: str) -> bool:
+        return action != "s3:PutObject" or identity not in refused
+
+    async with filesystem_bed(tmp_path, authorize=authorize) as bed:
+        await bed.write("a", b"x", ALICE, mode=0o666)
+        refused.add("alice")
         await bed.write("a", b"y", BOB)
+        assert bed.s3_owner("a") == "daemon"
+        bed.pass_time()
+        assert await bed.owner("a") == (1001, 1001)
+        refused.add("daemon")
+        await bed.write("a", b"z", BOB)
         assert bed.s3_owner("a") == "bob"
+        bed.pass_time()
         assert await bed.owner("a") == (1002, 1002)
 
 
