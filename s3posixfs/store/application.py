@@ -6,6 +6,7 @@ This is the only place where an error becomes an answer.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import trio
 
@@ -161,16 +162,17 @@ class StoreApplication:
         await service.reading.run(self._authorise, operation, request)
         if operation.digest:
             require_digest(request)
-        await self._read_content(request, operation.body_limit)
+        await self._read_content(request, operation)
         return await threads.run(self._call, operation, request)
 
-    async def _read_content(self, request: Request, limit: int) -> None:
+    async def _read_content(self, request: Request, operation: Operation) -> None:
         framing = _CHUNKED_OVERHEAD if request.who.payload.chunked else 0
-        data = await request.body.read(limit + framing)
+        data = await request.body.read(operation.body_limit + framing)
+        verify = partial(verify_small, request, data, checksum_of_body=operation.checksum_of_body)
         if len(data) > 64 * 1024:
-            request.content = await self._service.reading.run(verify_small, request, data)
+            request.content = await self._service.reading.run(verify)
         else:
-            request.content = verify_small(request, data)
+            request.content = verify()
 
     def _authorise(self, operation: Operation, request: Request) -> None:
         service = self._service

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from s3posixfs.store.handlers import (
     attributes,
     buckets,
+    completing,
     copying,
     cors,
     fixed,
@@ -498,8 +499,9 @@ OPERATIONS: Sequence[Operation] = (
         "POST",
         "object",
         "s3:PutObject",
-        handler=multipart.complete_upload,
-        body_limit=multipart.MAX_COMPLETE_BYTES,
+        handler=completing.complete_upload,
+        body_limit=completing.MAX_COMPLETE_BYTES,
+        checksum_of_body=False,
         selector="uploadId",
     ),
     Operation(

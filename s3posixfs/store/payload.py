@@ -53,9 +53,16 @@ class Proven:
 
 
 def claims_of(
-    request: Request, *, default_algorithm: str | None = None, further: str | None = None
+    request: Request,
+    *,
+    default_algorithm: str | None = None,
+    further: str | None = None,
+    checksum_of_body: bool = True,
 ) -> Claims:
-    """Read the claims; S3Error where they are missing, malformed or contradict each other."""
+    """Read the claims; S3Error where they are missing, malformed or contradict each other.
+
+    Without ``checksum_of_body`` the x-amz-checksum-… headers are about something else.
+    """
     headers = request.headers
     payload = request.who.payload
     size = request.body.length
@@ -79,7 +86,9 @@ def claims_of(
     )
     if len(trailers) > _MAX_TRAILERS or (trailers and not payload.trailer):
         raise invalid_request("The value specified in the x-amz-trailer header is not supported")
-    algorithm, value, in_trailer = _checksum_claim(request, trailers)
+    algorithm, value, in_trailer = None, None, False
+    if checksum_of_body:
+        algorithm, value, in_trailer = _checksum_claim(request, trailers)
     return Claims(
         size=size,
         sha256=payload.sha256,
@@ -283,12 +292,15 @@ def require_digest(request: Request) -> None:
     )
 
 
-def verify_small(request: Request, data: bytes) -> bytes:
+def verify_small(request: Request, data: bytes, *, checksum_of_body: bool = True) -> bytes:
     """The payload of a body that was read whole; S3Error where a claim about it is wrong.
 
-    For XML and form bodies, where nothing but the bytes themselves is wanted.
+    For XML and form bodies, where nothing but the bytes themselves is wanted. Without
+    ``checksum_of_body`` the x-amz-checksum-… headers are about something else.
     """
-    claims = claims_of(request) if data or request.who.payload.chunked else None
+    claims = None
+    if data or request.who.payload.chunked:
+        claims = claims_of(request, checksum_of_body=checksum_of_body)
     if claims is None:
         digest = request.who.payload.sha256
         if digest is not None:

@@ -44,6 +44,7 @@ class Operation:
     ``handler`` blocks and runs in a thread; ``streaming`` takes the body as it comes instead.
     ``body_limit`` is the most bytes of body read for ``handler``, 0 where it takes none.
     ``digest`` asks that the request brings a digest of its body to compare.
+    ``checksum_of_body`` says that x-amz-checksum-… headers are about the body, not the object.
     ``context`` adds condition keys that only this operation has.
     ``selector`` is the sub-resource that names the operation, with ``value`` where that counts.
     """
@@ -56,6 +57,7 @@ class Operation:
     streaming: StreamingHandler | None = None
     body_limit: int = 0
     digest: bool = False
+    checksum_of_body: bool = True
     context: Context | None = None
     selector: str = ""
     value: str | None = None

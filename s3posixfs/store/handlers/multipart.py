@@ -1,4 +1,4 @@
-"""Multipart uploads: create, upload and copy parts, list, complete, abort.
+"""Multipart uploads: create, upload and copy parts, list, abort.
 
 Source: the S3 API reference, the pages of these operations, and the user guide, "Checking
 object integrity", for the checksums of the whole.
@@ -6,7 +6,7 @@ object integrity", for the checksums of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from functools import partial
 
 from s3posixfs.core import checksums
@@ -14,21 +14,19 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_PART_BYTES, MAX_PARTS
 from s3posixfs.store import xml
 from s3posixfs.store.backend.multipart import PendingPart, PlacedPart
-from s3posixfs.store.backend.records import CompletedPart, PartRecord, UploadRecord
+from s3posixfs.store.backend.records import PartRecord, UploadRecord
 from s3posixfs.store.errors import (
-    DetailedError,
     invalid_argument,
     invalid_request,
     method_not_allowed,
 )
-from s3posixfs.store.handlers.copying import checksum_elements, hash_range, open_source
+from s3posixfs.store.handlers.copying import hash_range, open_source
 from s3posixfs.store.handlers.listing import Encode, encoding_of, owner_element
-from s3posixfs.store.handlers.objects import expiration, new_facts
-from s3posixfs.store.headers import check_write_headers, unquoted, whole_number, write_condition
+from s3posixfs.store.handlers.objects import new_facts
+from s3posixfs.store.headers import check_write_headers, whole_number
 from s3posixfs.store.payload import (
     DEFAULT_ALGORITHM,
     Proven,
-    check_checksum_value,
     claims_of,
     requested_algorithm,
     too_large,
@@ -37,8 +35,8 @@ from s3posixfs.store.request import Request
 from s3posixfs.store.response import Response
 from s3posixfs.store.service import Service
 
-MAX_COMPLETE_BYTES = 4 * 1024 * 1024
 _MAX_PAGE = 1000
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _FULL_ONLY = frozenset({"crc64nvme"})
 _COMPOSITE_ONLY = frozenset({"sha1", "sha256"})
 
@@ -55,10 +53,11 @@ def create_upload(service: Service, request: Request) -> Response:
                 "The x-amz-checksum-type header can only be used with the "
                 "x-amz-checksum-algorithm header."
             )
-        wrong = (kind == checksums.COMPOSITE and algorithm in _FULL_ONLY) or (
+        if kind not in (checksums.COMPOSITE, checksums.FULL_OBJECT):
+            raise invalid_request("Value for x-amz-checksum-type header is invalid.")
+        if (kind == checksums.COMPOSITE and algorithm in _FULL_ONLY) or (
             kind == checksums.FULL_OBJECT and algorithm in _COMPOSITE_ONLY
-        )
-        if wrong or kind not in (checksums.COMPOSITE, checksums.FULL_OBJECT):
+        ):
             raise invalid_request(
                 f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
             )
@@ -89,7 +88,7 @@ def _part_number(request: Request) -> int:
     return int(text)
 
 
-def _upload(service: Service, request: Request) -> UploadRecord:
+def upload_of(service: Service, request: Request) -> UploadRecord:
     return service.backend.upload(request.bucket, request.key, request.query["uploadId"])
 
 
@@ -97,15 +96,18 @@ async def upload_part(service: Service, request: Request) -> Response:
     """UploadPart: stored only if every claim about the body is true."""
     check_write_headers(request)
     number = _part_number(request)
-    upload = await service.reading.run(_upload, service, request)
+    upload = await service.reading.run(upload_of, service, request)
     wanted = upload.checksum_algorithm
     # Where the upload names no algorithm, the whole gets the default one, whatever parts bring.
     further = DEFAULT_ALGORITHM if wanted is None else None
     claims = claims_of(request, default_algorithm=wanted, further=further)
-    if wanted is not None and claims.algorithm != wanted:
+    given = claims.algorithm if claims.checksum is not None or claims.in_trailer else None
+    # Only that of a whole can be had from parts that say nothing.
+    silent = given is None and upload.checksum_type == checksums.COMPOSITE
+    if wanted is not None and (silent or claims.algorithm != wanted):
         raise invalid_request(
             f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum "
-            f"Type: {claims.algorithm}"
+            f"Type: {given or 'null'}"
         )
 
     def commit(pending: PendingPart | PlacedPart, proven: Proven) -> PartRecord:
@@ -129,7 +131,7 @@ def upload_part_copy(service: Service, request: Request) -> Response:
     """UploadPartCopy: a range of another object, copied inside the kernel."""
     check_write_headers(request)
     number = _part_number(request)
-    upload = _upload(service, request)
+    upload = upload_of(service, request)
     _, _, source = open_source(service, request)
     try:
         start, length = _copy_range(request, source.record.size)
@@ -186,7 +188,7 @@ def _part_checksums(part: PartRecord) -> list[str]:
 
 
 def list_parts(service: Service, request: Request) -> Response:
-    upload = _upload(service, request)
+    upload = upload_of(service, request)
     most = whole_number(request, "max-parts", _MAX_PAGE, _MAX_PAGE)
     after = whole_number(request, "part-number-marker", 0, MAX_PARTS)
     page = service.backend.list_parts(
@@ -224,7 +226,11 @@ def list_uploads(service: Service, request: Request) -> Response:
     query = request.query
     encode = encoding_of(request)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    key_marker, id_marker = query.get("key-marker", ""), query.get("upload-id-marker", "")
+    key_marker = query.get("key-marker", "")
+    # Without a key it marks nothing.
+    id_marker = query.get("upload-id-marker", "") if key_marker else ""
+    if id_marker and _UPLOAD_ID.fullmatch(id_marker) is None:
+        raise invalid_argument("Invalid uploadId marker", "upload-id-marker", id_marker)
     most = whole_number(request, "max-uploads", _MAX_PAGE, _MAX_PAGE)
     page = service.backend.list_uploads(
         request.bucket,
@@ -269,119 +275,3 @@ def _upload_row(upload: UploadRecord, encode: Encode) -> str:
 def abort_upload(service: Service, request: Request) -> Response:
     service.backend.abort_upload(request.bucket, request.key, request.query["uploadId"])
     return Response(204)
-
-
-def complete_upload(service: Service, request: Request) -> Response:
-    """CompleteMultipartUpload: validates the list, computes the whole's checksum, joins."""
-    wanted = _completed_parts(request.content)
-    condition = write_condition(request)
-    upload_id = request.query["uploadId"]
-    try:
-        upload = _upload(service, request)
-    except S3Error as error:
-        if error.code != "NoSuchUpload":
-            raise
-        # Perhaps a repetition of one that succeeded, which the backend knows.
-        whole: tuple[dict[str, str], str | None] = ({}, None)
-    else:
-        whole = _whole_checksum(service, request, upload, wanted)
-    record = service.backend.complete_upload(
-        request.bucket,
-        request.key,
-        upload_id,
-        wanted,
-        condition,
-        checksums=whole[0],
-        checksum_type=whole[1],
-    )
-    scheme = "https" if request.secure else "http"
-    location = (
-        f"{scheme}://{request.headers['host']}{request.base_path}{xml.url_encoded(request.key)}"
-    )
-    parts = [
-        xml.leaf("Location", location),
-        xml.leaf("Bucket", request.bucket),
-        xml.leaf("Key", request.key),
-        xml.leaf("ETag", f'"{record.etag}"'),
-        *checksum_elements(record),
-    ]
-    headers = [xml.XML_HEADERS, *expiration(service, request.bucket, record)]
-    return Response(200, headers, xml.document("CompleteMultipartUploadResult", parts))
-
-
-def _completed_parts(content: bytes) -> list[CompletedPart]:
-    root = xml.parse(content, "CompleteMultipartUpload")
-    wanted: list[CompletedPart] = []
-    for element in root:
-        if xml.local_name(element) != "Part":
-            raise xml.malformed()
-        fields = xml.children(element)
-        number = fields.pop("PartNumber", "").strip()
-        etag = fields.pop("ETag", "")
-        if not (number.isascii() and number.isdigit() and len(number) <= 5):
-            raise xml.malformed()
-        given: dict[str, str] = {}
-        for name, value in fields.items():
-            algorithm = name.removeprefix("Checksum").lower()
-            if not name.startswith("Checksum") or algorithm not in checksums.HEADER_NAMES:
-                raise xml.malformed()
-            given[algorithm] = value.strip()
-        wanted.append(CompletedPart(int(number), unquoted(etag), given))
-    if not wanted or len(wanted) > MAX_PARTS:
-        raise xml.malformed()
-    return wanted
-
-
-def _whole_checksum(
-    service: Service, request: Request, upload: UploadRecord, wanted: Sequence[CompletedPart]
-) -> tuple[dict[str, str], str | None]:
-    """The checksum of the whole from those of its parts, compared with what the client says."""
-    algorithm = upload.checksum_algorithm or DEFAULT_ALGORITHM
-    kind = upload.checksum_type or checksums.DEFAULT_TYPE[algorithm]
-    stored = {
-        part.number: part
-        for part in service.backend.list_parts(
-            request.bucket, request.key, upload.upload_id, max_parts=MAX_PARTS
-        ).parts
-    }
-    digests: list[tuple[bytes, int]] = []
-    for part in wanted:
-        found = stored.get(part.number)
-        value = found.checksums.get(algorithm) if found is not None else None
-        if found is None or value is None:
-            _refuse_claim(request, algorithm)
-            return {}, None  # a part that is not there is for the backend to refuse
-        digests.append((checksums.decode(algorithm, value), found.size))
-    size = sum(length for _, length in digests)
-    if kind == checksums.COMPOSITE:
-        whole = checksums.composite(algorithm, [digest for digest, _ in digests])
-    else:
-        whole = checksums.full_object(algorithm, digests)
-    claimed_size = request.headers.get("x-amz-mp-object-size")
-    if claimed_size is not None and claimed_size != str(size):
-        raise invalid_request(
-            f"The provided 'x-amz-mp-object-size' header does not match what was computed: {size}"
-        )
-    claimed_kind = request.headers.get(checksums.HEADER_TYPE)
-    if claimed_kind is not None and claimed_kind.upper() != kind:
-        raise invalid_request("The upload was created with another checksum type.")
-    claimed = request.headers.get(checksums.HEADER_NAMES[algorithm])
-    if claimed is None:
-        _refuse_claim(request, algorithm)
-    elif claimed != whole:
-        check_checksum_value(algorithm, claimed.partition("-")[0])
-        raise DetailedError(
-            "BadDigest",
-            f"The {algorithm} you specified did not match the calculated checksum.",
-            status=400,
-        )
-    return {algorithm: whole}, kind
-
-
-def _refuse_claim(request: Request, algorithm: str) -> None:
-    """A checksum that can't be compared must not pass as compared."""
-    for name in request.headers:
-        if checksums.algorithm_of_header(name) is not None:
-            raise invalid_request(
-                f"The upload was created for the checksum {algorithm}: {name} cannot be compared."
-            )
