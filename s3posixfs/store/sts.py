@@ -28,8 +28,20 @@ _MOST_SESSION_TOKEN_SECONDS = 129_600
 # What a session may give another user's session: AWS's limit for role chaining.
 _CHAINED_SECONDS = 3600
 _MAX_POLICY_BYTES = 2048
-_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
-_ARN = re.compile(r"[\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd]{20,2048}")
+_SESSION_NAME = re.compile(r"[\w+=,.@-]*", re.ASCII)
+_SESSION_NAME_LENGTH = (2, 64)
+_ARN = re.compile(r"[\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+_ARN_LENGTH = (20, 2048)
+# What each call takes. ExternalId is for the trust policies of roles, which are not here.
+_PARAMETERS: Mapping[str, frozenset[str]] = {
+    "AssumeRole": frozenset(
+        {"RoleArn", "RoleSessionName", "Policy", "DurationSeconds", "ExternalId"}
+    ),
+    "GetCallerIdentity": frozenset(),
+    "GetSessionToken": frozenset({"DurationSeconds"}),
+}
+# Of these an empty one, which clients write as an empty text, asks for nothing.
+_LISTS = frozenset({"PolicyArns", "Tags", "TransitiveTagKeys", "ProvidedContexts"})
 
 
 def handle(service: Service, request: Request) -> Response:
@@ -48,6 +60,10 @@ def handle(service: Service, request: Request) -> Response:
         raise S3Error(
             "MissingAuthenticationToken", "Request is missing Authentication Token", status=403
         )
+    given = {name for name, value in form.items() if value or name not in _LISTS}
+    for name in sorted(given - _PARAMETERS[action] - {"Action", "Version"}):
+        # Tags, MFA or further policies could ask for less than would be given without them.
+        raise _invalid(f"{name[:100]} of {action} is not supported by this store")
     return _ACTIONS[action](service, request, form)
 
 
@@ -78,11 +94,13 @@ def _get_caller_identity(service: Service, request: Request, form: Mapping[str, 
 def _assume_role(service: Service, request: Request, form: Mapping[str, str]) -> Response:
     caller = request.who
     assert caller.user is not None  # noqa: S101  handle() has refused the anonymous
-    arn = _validated(form, "RoleArn", _ARN)
-    session_name = _validated(form, "RoleSessionName", _SESSION_NAME)
-    _refuse_unbuilt(form, "SerialNumber", "TokenCode", "PolicyArns.member.1.arn")
+    arn = _validated(form, "RoleArn", _ARN, _ARN_LENGTH)
+    session_name = _validated(form, "RoleSessionName", _SESSION_NAME, _SESSION_NAME_LENGTH)
     policy = _session_policy(form.get("Policy"))
-    target = _target(service, request, arn)
+    context = {"sts:rolesessionname": session_name}
+    if "ExternalId" in form:
+        context["sts:externalid"] = form["ExternalId"]
+    target = _target(service, request, arn, context)
     seconds = _duration(
         service, caller, form.get("DurationSeconds"), other=target != caller.user.name
     )
@@ -116,7 +134,6 @@ def _get_session_token(service: Service, request: Request, form: Mapping[str, st
     if caller.session is not None or caller.access_key is None:
         request.audit.decision = "deny"
         raise access_denied("Cannot call GetSessionToken with session credentials")
-    _refuse_unbuilt(form, "SerialNumber", "TokenCode")
     seconds = _seconds(
         service, form.get("DurationSeconds"), _SESSION_TOKEN_SECONDS, _MOST_SESSION_TOKEN_SECONDS
     )
@@ -140,14 +157,11 @@ def _credentials(made: Credentials) -> str:
     return f"<Credentials>{fields}</Credentials>"
 
 
-def _refuse_unbuilt(form: Mapping[str, str], *names: str) -> None:
-    for name in names:
-        if name in form:
-            raise _invalid(f"{name} is not supported by this store")
+def _target(service: Service, request: Request, arn: str, context: Mapping[str, str]) -> str:
+    """Whom the session acts as: the caller, or the user an ARN names if the caller may.
 
-
-def _target(service: Service, request: Request, arn: str) -> str:
-    """Whom the session acts as: the caller, or the user an ARN names if the caller may."""
+    ``context`` has the condition keys that only this call knows.
+    """
     caller = request.who
     assert caller.user is not None  # noqa: S101
     request.audit.action = "sts:AssumeRole"
@@ -156,7 +170,7 @@ def _target(service: Service, request: Request, arn: str) -> str:
         request.audit.decision = "allow"
         return caller.user.name
     request.audit.resource = resource = f"arn:aws:iam:::user/{name}"
-    service.authoriser.require(request, "sts:AssumeRole", resource)
+    service.authoriser.require(request, "sts:AssumeRole", resource, extra=context)
     user = service.state.find_user(name)
     # The role admin is above all policies, so no policy can lend it.
     if user is None or not user.enabled or (user.is_admin and not caller.is_admin):
@@ -216,15 +230,27 @@ def _session_policy(text: str | None) -> PolicyDocument | None:
     return document
 
 
-def _validated(form: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
-    value = form.get(name, "")
-    if pattern.fullmatch(value) is None:
-        field = name[0].lower() + name[1:]
-        raise _invalid(
-            f"1 validation error detected: Value at '{field}' failed to satisfy constraint: "
-            f"Member must satisfy regular expression pattern: {pattern.pattern}"
-        )
-    return value
+def _validated(
+    form: Mapping[str, str], name: str, pattern: re.Pattern[str], length: tuple[int, int]
+) -> str:
+    """A parameter that must be given, of a ``length`` from the least to the most characters."""
+    value = form.get(name)
+    least, most = length
+    if value is None:
+        wrong = "Member must not be null"
+    elif len(value) < least:
+        wrong = f"Member must have length greater than or equal to {least}"
+    elif len(value) > most:
+        wrong = f"Member must have length less than or equal to {most}"
+    elif pattern.fullmatch(value) is None:
+        wrong = f"Member must satisfy regular expression pattern: {pattern.pattern}"
+    else:
+        return value
+    shown = "null" if value is None else f"'{value[:100]}'"
+    raise _invalid(
+        f"1 validation error detected: Value {shown} at '{name[0].lower()}{name[1:]}' failed to "
+        f"satisfy constraint: {wrong}"
+    )
 
 
 def _invalid(message: str) -> S3Error:

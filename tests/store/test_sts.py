@@ -12,6 +12,7 @@ import boto3
 import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from tests.store.conftest import Refusal
 from tests.store_process import StoreProcess, User
@@ -127,15 +128,36 @@ def test_the_wrapper_of_errors(running: StoreProcess, alice: User) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("arguments", "told"),
     [
-        ({"DurationSeconds": 604_801}, "ValidationError"),
-        ({"RoleSessionName": "a b"}, "ValidationError"),
-        ({"RoleArn": "short"}, "ValidationError"),
+        ({"DurationSeconds": 604_801},
+         "Value '604801' at 'durationSeconds' failed to satisfy constraint: Member must have value "
+         "less than or equal to 604800"),
+        ({"DurationSeconds": 0},
+         "Value '0' at 'durationSeconds' failed to satisfy constraint: Member must have value "
+         "greater than or equal to 1"),  # 900 but for the test's switch
+        ({"RoleSessionName": "a b"},
+         "Value 'a b' at 'roleSessionName' failed to satisfy constraint: Member must satisfy "
+         "regular expression pattern: [\\w+=,.@-]*"),
+        ({"RoleSessionName": "a"},
+         "Value 'a' at 'roleSessionName' failed to satisfy constraint: Member must have length "
+         "greater than or equal to 2"),
+        ({"RoleSessionName": "a" * 65}, "Member must have length less than or equal to 64"),
+        ({"RoleSessionName": None},
+         "Value null at 'roleSessionName' failed to satisfy constraint: Member must not be null"),
+        ({"RoleArn": "short"}, "Member must have length greater than or equal to 20"),
+        # What could ask for less than would be given without it.
+        ({"Tags": [{"Key": "a", "Value": "b"}]},
+         "Tags.member.1.Key of AssumeRole is not supported"),
+        ({"TransitiveTagKeys": ["a"]}, "TransitiveTagKeys.member.1 of AssumeRole is not supported"),
+        ({"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/readonly"}]},
+         "PolicyArns.member.1.arn of AssumeRole is not supported"),
+        ({"SourceIdentity": "bob"}, "SourceIdentity of AssumeRole is not supported"),
+        ({"SerialNumber": "device-0000", "TokenCode": "123456"}, "is not supported"),
     ],
-)
+)  # fmt: skip
 def test_bad_arguments(
-    running: StoreProcess, alice: User, refusal: Refusal, arguments: dict[str, Any], code: str
+    running: StoreProcess, alice: User, arguments: dict[str, Any], told: str
 ) -> None:
     config = Config(parameter_validation=False)
     client = boto3.client(
@@ -146,7 +168,38 @@ def test_bad_arguments(
         aws_secret_access_key=alice.secret_key,
         config=config,
     )
-    assert refusal(client.assume_role, **{**SELF, **arguments}) == (code, 400)
+    wanted = {name: v for name, v in {**SELF, **arguments}.items() if v is not None}
+    with pytest.raises(ClientError) as refused:
+        client.assume_role(**wanted)
+    client.close()
+    assert refused.value.response["Error"]["Code"] == "ValidationError"
+    assert told in refused.value.response["Error"]["Message"]
+
+
+def test_what_means_nothing_here_is_taken(sts: Any) -> None:
+    made = sts.assume_role(**SELF, ExternalId="anything", Tags=[], PolicyArns=[])
+    assert made["Credentials"]["AccessKeyId"].startswith("ASIA")
+
+
+def test_conditions_on_the_call(
+    running: StoreProcess, sts: Any, alice: User, refusal: Refusal
+) -> None:
+    running.add_user("target", 1777)
+    condition = {
+        "StringEquals": {"sts:RoleSessionName": "right", "sts:ExternalId": "four words"},
+    }
+    statement = {
+        "Effect": "Allow", "Action": "sts:AssumeRole", "Condition": condition,
+        "Resource": "arn:aws:iam:::user/target",
+    }  # fmt: skip
+    text = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    running.command("policy", "add", "becoming", "-", text=text)
+    gina = running.add_user("gina", 1778, policy="becoming")
+    client = running.sts(gina)
+    right = {**as_user("target"), "RoleSessionName": "right", "ExternalId": "four words"}
+    assert client.assume_role(**right)["AssumedRoleUser"]["AssumedRoleId"] == "target:right"
+    for wrong in ({"RoleSessionName": "wrong"}, {"ExternalId": "three words"}):
+        assert refusal(client.assume_role, **{**right, **wrong}) == DENIED
     client.close()
 
 
