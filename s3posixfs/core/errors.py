@@ -81,6 +81,12 @@ _ERRNO_BY_CODE = {
     "SlowDown": errno.EAGAIN,
     "StorageFull": errno.ENOSPC,
     "TooManyBuckets": errno.ENOSPC,
+    # MinIO's own, from its source (cmd/api-errors.go).
+    "XMinioAdminBucketQuotaExceeded": errno.EDQUOT,
+    "XMinioInvalidObjectName": errno.EINVAL,
+    "XMinioObjectExistsAsDirectory": errno.EISDIR,
+    "XMinioParentIsObject": errno.ENOTDIR,
+    "XMinioStorageFull": errno.ENOSPC,
 }
 
 _ERRNO_BY_STATUS = {

@@ -10,6 +10,7 @@ from s3posixfs.s3.http import Response, parse_http_date
 from s3posixfs.s3.xml import parse_error, unquote_etag
 
 META = "x-amz-meta-"
+_WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 
 # A HEAD has no body to name its error in.
 _CODE_BY_STATUS = {
@@ -50,10 +51,22 @@ def refusal(method: str, bucket: str, key: str, response: Response) -> Refused:
         status=status,
         request_id=values.get("RequestId", "") or headers.get("x-amz-request-id", ""),
         resource=f"{bucket}/{key}" if key else bucket,
-        region=values.get("Region", "") if code == "AuthorizationHeaderMalformed" else "",
+        region=_region(method, code, status, values, headers),
         date=response.date,
         retry_after=float(retry_after) if retry_after.isdecimal() else 0.0,
     )
+
+
+def _region(
+    method: str, code: str, status: int, values: Mapping[str, str], headers: Mapping[str, str]
+) -> str:
+    """The bucket's region where the answer is about a wrong one. The HEAD of AWS says it in a
+    header only, and 400 or 301 without a code."""
+    if code == "AuthorizationHeaderMalformed" and values.get("Region"):
+        return values["Region"]
+    if status == 301 or (status == 400 and (method == "HEAD" or code in _WRONG_REGION)):
+        return headers.get("x-amz-bucket-region", "")
+    return ""
 
 
 def stat_of(key: str, headers: dict[str, str], size: int) -> ObjectStat:

@@ -67,6 +67,9 @@ def explain(error: S3Error, store: S3ObjectStore, bucket: str | None) -> str:
         case "RequestTimeTooSkewed":
             return "this host's clock differs too much from the store's; set it (timedatectl)"
         case "PermanentRedirect" | "TemporaryRedirect":
+            region = getattr(error, "region", "")
+            if region:
+                return f"{where} is in region {region}; give region={region} (and no endpoint_url)"
             return f"{where} is in another region; give the region and its endpoint_url"
         case "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException":
             return f"{url} does not serve this region; set region ({error.message})"

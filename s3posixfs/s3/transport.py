@@ -265,7 +265,9 @@ class _Sending:
         if not self._skewed and self._is_skew(error):
             self._skewed = True
             return True
-        if not self._moved_region and error.region and error.region != self._region:
+        # After a 301 it is another host that is to be asked: nothing that a signature mends.
+        elsewhere = error.region and error.region != self._region and error.status == 400
+        if not self._moved_region and elsewhere:
             self._moved_region = True
             logger.info("signing for region %s, as the store says", error.region)
             transport.region = error.region
