@@ -259,7 +259,7 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
     unit, equals, spec = text.partition("=")
     if not equals or unit.strip().lower() != "bytes" or "," in spec:
         return None
-    first_text, dash, last_text = spec.strip().partition("-")
+    first_text, dash, last_text = spec.partition("-")
     if not dash or not (first_text or last_text):
         return None
     if any(part and not (part.isascii() and part.isdigit()) for part in (first_text, last_text)):
