@@ -118,10 +118,14 @@ class AccessGate:
         if not allowed:
             raise refusal(EACCES)
 
+    def needs_read_proof(self, signer: Signer) -> bool:
+        """Whether S3 has to be asked in the identity's name before it may read an object."""
+        return self._config.s3_decides and not self._is_daemon(signer)
+
     async def require_read(self, signer: Signer, bucket: str, key: str) -> None:
-        """AccessDenied unless the identity may read the object; one that is not there is no
-        refusal."""
-        if not self._config.s3_decides or self._is_daemon(signer):
+        """AccessDenied unless S3 shows that the identity may read the object. Of one that is not
+        there it shows nothing, also where a policy denies the key."""
+        if not self.needs_read_proof(signer):
             return
         question = (signer.name, "read", bucket, key)
         allowed = self._recall(question)
@@ -133,7 +137,7 @@ class AccessGate:
                 if error.errno == EACCES:
                     allowed = False
                 elif error.code == "NoSuchKey" or error.status == 404:
-                    allowed = True
+                    raise refusal(EACCES) from error  # and not to be remembered
                 else:
                     raise
             self._remember(question, allowed)

@@ -203,7 +203,8 @@ class Changes:
         if inode.detached or self._state.table.is_buckets_folder(inode):
             return
         bucket, key = self._state.table.key(inode)
-        if key:
+        new = inode.open_file is not None and inode.open_file.fresh
+        if key and not (new and inode.entry.writer == signer.name):
             await access.require_read(signer, bucket, key)
 
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:

@@ -55,7 +55,7 @@ class Files:
             bucket, key = state.table.key(inode)
             if inode.is_local:
                 if handle.readable:
-                    await state.access.require_read(handle.signer, bucket, key)
+                    await self._require_read_of_local(inode, handle.signer)
             else:
                 store = None
                 if handle.readable:
@@ -83,6 +83,19 @@ class Files:
                     await self.release(handle)
                 raise
         return opened
+
+    async def _require_read_of_local(self, inode: Inode, signer: Signer) -> None:
+        """EACCES where S3 does not let the identity read what this mount has not stored yet. S3
+        answers for a key once it is there, so another's new file goes there first."""
+        access, open_file = self._state.access, inode.open_file
+        if not access.needs_read_proof(signer):
+            return
+        if open_file is not None and open_file.fresh:
+            if open_file.writer is not None and open_file.writer.name == signer.name:
+                return
+            await self._saver.store(open_file)
+        bucket, key = self._state.table.key(inode)
+        await access.require_read(signer, bucket, key)
 
     def _lacks_content(self, inode: Inode) -> bool:
         """Whether a file that is small enough to come with its attributes is nowhere here."""

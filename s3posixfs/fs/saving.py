@@ -69,6 +69,14 @@ class Saver:
                     await self.commit_locked(open_file)
                     return
 
+    async def store(self, open_file: OpenFile) -> None:
+        """Bring the file into S3 now, whatever the journal would do for it."""
+        parent = open_file.inode.parent
+        if parent is None:
+            return
+        async with self._state.gate.working_in(parent), open_file.lock:
+            await self.save_locked(open_file)
+
     async def commit_locked(self, open_file: OpenFile) -> None:
         """``save`` for who holds the file's lock and its folder in place."""
         if self.writeback is None or not await self._commit(self.writeback, open_file):

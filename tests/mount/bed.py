@@ -182,9 +182,10 @@ class EmbeddedBed(Bed):
     def denied(self, name: str, prefix: str) -> Iterator[None]:
         allow: dict[str, Any] = {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::*"}
         document = {"Version": "2012-10-17", "Statement": [allow, *denials(self.bucket, prefix)]}
-        self.store.add_policy("but-one-folder", json.dumps(document))
+        name_of = f"but-one-folder-{secrets.token_hex(4)}"
+        self.store.add_policy(name_of, json.dumps(document))
         self.store.command("policy", "detach", name)
-        self.store.command("policy", "attach", "but-one-folder", name)
+        self.store.command("policy", "attach", name_of, name)
         try:
             yield
         finally:
