@@ -11,9 +11,9 @@ allocated whole before it is used, and its last part is kept for records without
 that a full disk refuses new data but lets files be removed and uploads be noted.
 
 Recovery. Records are read in order up to the first that is not whole and valid; what is behind
-it was never acknowledged, is cut off and said in the log. Where whole segments are behind it
-(damage, not a crash) they are set aside as ``N.damaged``. Nothing is ever written behind what
-was read: a new segment begins.
+it was never acknowledged, is cut off (made zeros) and said in the log. Where whole segments are
+behind it (damage, not a crash) they are set aside as ``N.damaged``. The last segment is gone on
+with where it has room, so that a full disk does not keep its own journal from being emptied.
 
 Space. A segment goes when no state or content that counts is in it and all before it are gone:
 in this order, so that the record of an entry's end outlives those of its life.
@@ -104,7 +104,11 @@ class Journal:
             folder.mkdir(mode=0o700, exist_ok=True)
             self._read_all()
             self._check_origin(origin)
-            self._start_segment()
+            last = self._segments.get(max(self._segments, default=0))
+            if last and last.end and last.size - last.end >= RESERVE_BYTES // 2:
+                self._current = last
+            else:
+                self._start_segment()
             self._directory = os.open(folder.parent / "staged", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise OperatorError(
@@ -140,7 +144,7 @@ class Journal:
                 "the journal %s was cut at byte %d: the %d bytes behind it are no whole record",
                 *(path, end, len(rest.rstrip(b"\0"))),
             )
-            os.ftruncate(file.fd, end)
+            write_all(file.fd, end, bytes(len(rest.rstrip(b"\0"))))
             os.fsync(file.fd)
             self._set_aside(numbers[position + 1 :])
             break
