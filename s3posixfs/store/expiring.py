@@ -6,11 +6,8 @@ if it is still the one that expired: what was written meanwhile stays.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -22,6 +19,7 @@ from s3posixfs.store.backend.directory import DirectoryBackend
 from s3posixfs.store.backend.records import Condition, ObjectRecord
 from s3posixfs.store.configurations import Configurations
 from s3posixfs.store.lifecycle import LifecycleRule
+from s3posixfs.store.single import single
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class Expirer:
             await trio.sleep(wait)
 
     async def _round(self) -> None:
-        with self._locked() as mine:
+        with single(self._lock) as mine:
             if not mine:
                 return
             for bucket in await trio.to_thread.run_sync(self._backend.list_buckets):
@@ -169,20 +167,6 @@ class Expirer:
             if error.status not in _GONE:
                 log.error("lifecycle: %s", error.message)
             return False
-
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        """Whether no other process does this now; none begins while the block runs."""
-        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(fd)
 
 
 def _is_past(moment: float | None, now: float) -> bool:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -21,6 +22,7 @@ from s3posixfs.store.application import StoreApplication
 from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authorise import Authoriser
 from s3posixfs.store.backend.directory import DirectoryBackend
+from s3posixfs.store.collecting import collect_leftovers
 from s3posixfs.store.configurations import Configurations
 from s3posixfs.store.expiring import Expirer
 from s3posixfs.store.http_server import HttpServer, Limits, listen
@@ -216,6 +218,11 @@ async def serve(
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_drain_on_signal, signals, server)
                     nursery.start_soon(expirer.run)
+                    nursery.start_soon(
+                        partial(
+                            collect_leftovers, backend, lock=config.state / "collect.lock", day=day
+                        )
+                    )
                     nursery.start_soon(reading.watch)
                     nursery.start_soon(writing.watch)
                     ready()

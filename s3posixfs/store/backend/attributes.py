@@ -131,6 +131,26 @@ class FactsStore:
             return None
         return name
 
+    def named_by(self, where: str | int) -> str | None:
+        """The sidecar that a file leads to, or would if it had one; a path's link is not followed.
+
+        Only whose name it is, not whether it is there or that file's own. OSError where that
+        can't be told.
+        """
+        try:
+            if not self._xattrs:
+                found = os.fstat(where) if isinstance(where, int) else os.lstat(where)
+                return _inode_name(found.st_ino)
+            if isinstance(where, int):
+                value = os.getxattr(where, XATTR_NAME)
+            else:
+                value = os.getxattr(where, XATTR_NAME, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED | {errno.ENODATA, errno.ENOENT}:
+                return None
+            raise
+        return value[1:].hex() if value[:1] == _POINTER else None
+
     def outgrown(self, fd: int) -> str | None:
         """The sidecar that an open file will no longer lead to once it has other facts."""
         return self.sidecar_of(fd) if self._xattrs else None

@@ -21,6 +21,7 @@ from s3posixfs.store.backend.attributes import FactsStore, supports_xattrs
 from s3posixfs.store.backend.buckets import Buckets
 from s3posixfs.store.backend.facts import FactsCodec
 from s3posixfs.store.backend.handles import OpenObject, PendingObject
+from s3posixfs.store.backend.leftovers import Leftovers
 from s3posixfs.store.backend.listing import list_bucket
 from s3posixfs.store.backend.locks import KeyLocks
 from s3posixfs.store.backend.lookup import Lookup
@@ -110,12 +111,21 @@ class DirectoryBackend:
         self._buckets = Buckets(
             self._root, documents, self._scratch, self._lookup, key_locks, self._uploads, clock
         )
+        self._leftovers = Leftovers(self._root, sidecars, self._scratch.fd, facts)
         self._snapshots = SnapshotCache()
 
     def close(self) -> None:
         """Remove this process's temporary files and close everything; call it once, at the end."""
         self._scratch.close()
         self._close_all()
+
+    @translated
+    def collect_leftovers(self, grace: float) -> int:
+        """Remove what files that are gone left, once no file has led to it for ``grace`` seconds.
+
+        How many were removed. It can look at every file of the root: for one process at a time.
+        """
+        return self._leftovers.collect(grace)
 
     # --- buckets -------------------------------------------------------------------------
 
