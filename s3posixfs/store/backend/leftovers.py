@@ -1,8 +1,8 @@
 """Finds sidecars whose files are gone, because a local program removed or replaced an object.
 
 A sidecar goes only when two searches of the whole tree, a day apart, have found no file that leads
-to it: the first leaves a mark, which is its mode 0400. What is moved from a folder that is yet to be
-searched to one that was would be missed, so folders that change during the search are searched again.
+to it: the first leaves a mark, which is its mode 0400. What is moved from a folder that is yet to
+be searched to one that was would be missed, so folders that change meanwhile are searched again.
 """
 
 from __future__ import annotations
