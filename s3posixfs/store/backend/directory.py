@@ -116,6 +116,7 @@ class DirectoryBackend:
 
     def close(self) -> None:
         """Remove this process's temporary files and close everything; call it once, at the end."""
+        self._snapshots.close()
         self._scratch.close()
         self._close_all()
 

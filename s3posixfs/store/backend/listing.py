@@ -9,7 +9,6 @@ directory, and not entered at all.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from s3posixfs.store.backend.names import (
 )
 from s3posixfs.store.backend.records import Listing, ObjectRecord
 from s3posixfs.store.backend.snapshots import SnapshotCache
+from s3posixfs.store.backend.sorted_names import Cursor
 from s3posixfs.store.backend.tree import open_directory, open_steps
 
 
@@ -36,8 +36,7 @@ class _Frame:
 
     fd: int
     prefix: bytes
-    names: list[bytes]
-    index: int
+    names: Cursor
     marker: bool
 
 
@@ -92,9 +91,7 @@ class _Walk:
             rest = position[len(frame.prefix) :]
             if rest:
                 frame.marker = False
-            index = bisect_left(frame.names, rest)
-            frame.index = max(frame.index, index)
-            around = frame.names[index - 1] if index > 0 else b""
+            around = frame.names.seek(rest)
             if not (around.endswith(b"/") and rest.startswith(around)):
                 return
             if not self._enter(frame, around):
@@ -108,15 +105,14 @@ class _Walk:
             if frame.marker:
                 frame.marker = False
                 # A body at the same key (what a crash left of a change) counts, not the marker.
-                if frame.names[:1] != [b""]:
+                if not frame.names.begins_empty:
                     record = self._lookup.marker_at(frame.fd, frame.prefix.decode())
                     if record is not None:
                         return _Entry(frame.prefix, frame.fd, b"", record=record)
-            if frame.index >= len(frame.names):
+            name = frame.names.next()
+            if name is None:
                 os.close(frames.pop().fd)
                 continue
-            name = frame.names[frame.index]
-            frame.index += 1
             key = frame.prefix + name
             if len(key) > MAX_KEY_BYTES:
                 continue  # a local program's: S3 has no such key
@@ -139,11 +135,11 @@ class _Walk:
 
     def _push(self, fd: int, prefix: bytes) -> None:
         try:
-            names = self._snapshots.get(fd).names
+            names = Cursor(self._snapshots.get(fd))
         except BaseException:
             os.close(fd)
             raise
-        self._frames.append(_Frame(fd, prefix, names, 0, marker=bool(prefix)))
+        self._frames.append(_Frame(fd, prefix, names, marker=bool(prefix)))
 
     def _holds_any(self, parent: int, names: tuple[bytes, ...], length: int) -> bool:
         """Whether a directory is an object or holds one, at any depth that a key can have."""
