@@ -8,19 +8,18 @@ StorageFull (507). What is acknowledged is on the disk.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from s3posixfs.core.clock import Clock
-from s3posixfs.core.errors import OperatorError, S3Error
+from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MIN_PART_BYTES, PosixOwner
 from s3posixfs.store.backend.attributes import FactsStore, supports_xattrs
 from s3posixfs.store.backend.buckets import Buckets
 from s3posixfs.store.backend.facts import FactsCodec
 from s3posixfs.store.backend.handles import OpenObject, PendingObject
+from s3posixfs.store.backend.layout import Layout, unusable
 from s3posixfs.store.backend.leftovers import Leftovers
 from s3posixfs.store.backend.listing import list_bucket
 from s3posixfs.store.backend.locks import KeyLocks
@@ -50,14 +49,9 @@ from s3posixfs.store.backend.reowning import Reowning
 from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.snapshots import SnapshotCache
 from s3posixfs.store.backend.syncing import DeferredSync
-from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, write_whole
 from s3posixfs.store.backend.upload_files import UploadFiles
 
 __all__ = ["DirectoryBackend", "OpenObject", "PendingObject"]
-
-INTERNAL = ".s3posixfs"
-_KEY_FILE = "seal-key"
-_KEY_BYTES = 32
 
 
 class DirectoryBackend:
@@ -78,47 +72,42 @@ class DirectoryBackend:
         chooses where facts are kept; None tries what the filesystem has. OperatorError where
         the root can't be used.
         """
-        self._open: list[int] = []
+        self._layout = layout = Layout(root)
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            self._root = self._keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            with suppress(FileExistsError):
-                os.mkdir(INTERNAL, 0o700, dir_fd=self._root)
-                os.fsync(self._root)
-            internal = self._keep(os.open(INTERNAL, DIRECTORY_FLAGS, dir_fd=self._root))
-            tmp, locks, sidecars, uploads, documents = (
-                self._internal(internal, name)
-                for name in ("tmp", "locks", "sidecars", "uploads", "documents")
-            )
             if xattrs is None:
-                xattrs = supports_xattrs(internal)
-            codec = FactsCodec(_seal_key(internal))
-            self._scratch = Scratch(tmp)
-        except OSError as error:
-            self._close_all()
-            raise OperatorError(
-                f"the store can't use {root}: {error.strerror or error}; give it a directory that"
-                " it may write to"
-            ) from error
-        facts = FactsStore(codec, sidecars, self._scratch.fd, xattrs=xattrs)
-        self._locks = key_locks = KeyLocks(locks)
-        self._lookup = Lookup(self._root, facts, user_of_uid)
+                xattrs = supports_xattrs(layout.internal)
+            codec = FactsCodec(layout.seal_key())
+            self._scratch = Scratch(layout.tmp)
+        except BaseException as error:
+            layout.close()
+            if isinstance(error, OSError):
+                raise unusable(root, error) from error
+            raise
+        facts = FactsStore(codec, layout.sidecars, self._scratch.fd, xattrs=xattrs)
+        self._locks = key_locks = KeyLocks(layout.locks)
+        self._lookup = Lookup(layout.root, facts, user_of_uid)
         self._objects = Objects(self._lookup, self._scratch, key_locks, clock)
-        self._upload_files = files = UploadFiles(uploads, self._scratch, facts, codec)
+        self._upload_files = files = UploadFiles(layout.uploads, self._scratch, facts, codec)
         self._uploads = Uploads(
             files, self._scratch, self._lookup, self._objects, clock, min_part_bytes
         )
         self._buckets = Buckets(
-            self._root, documents, self._scratch, self._lookup, key_locks, self._uploads, clock
+            layout.root,
+            layout.documents,
+            self._scratch,
+            self._lookup,
+            key_locks,
+            self._uploads,
+            clock,
         )
-        self._leftovers = Leftovers(self._root, sidecars, self._scratch.fd, facts)
+        self._leftovers = Leftovers(layout.root, layout.sidecars, self._scratch.fd, facts)
         self._snapshots = SnapshotCache()
 
     def close(self) -> None:
         """Remove this process's temporary files and close everything; call it once, at the end."""
         self._snapshots.close()
         self._scratch.close()
-        self._close_all()
+        self._layout.close()
 
     @translated
     def collect_leftovers(self, grace: float) -> int:
@@ -423,43 +412,3 @@ class DirectoryBackend:
     def reowning(self) -> Reowning:
         """What gives a user's objects to another POSIX owner."""
         return Reowning(self._lookup, self._objects, self._upload_files, self._locks)
-
-    # --- opening and closing -------------------------------------------------------------
-
-    def _keep(self, fd: int) -> int:
-        self._open.append(fd)
-        return fd
-
-    def _internal(self, internal: int, name: str) -> int:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=internal)
-            os.fsync(internal)
-        return self._keep(os.open(name, DIRECTORY_FLAGS, dir_fd=internal))
-
-    def _close_all(self) -> None:
-        while self._open:
-            os.close(self._open.pop())
-
-
-def _seal_key(internal: int) -> bytes:
-    """The key that facts are sealed with; made at the first start."""
-    for _ in range(2):
-        with suppress(FileNotFoundError):
-            fd = os.open(_KEY_FILE, FILE_FLAGS, dir_fd=internal)
-            try:
-                key = os.read(fd, _KEY_BYTES)
-            finally:
-                os.close(fd)
-            if len(key) != _KEY_BYTES:
-                raise OperatorError(
-                    f"{INTERNAL}/{_KEY_FILE} in the store's root is damaged; restore it from a"
-                    " backup, or remove it: owners and metadata of all objects are then lost"
-                )
-            return key
-        name = f".{secrets.token_hex(8)}"
-        write_whole(internal, "", name, secrets.token_bytes(_KEY_BYTES))
-        with suppress(FileExistsError):  # another process was first
-            os.link(name, _KEY_FILE, src_dir_fd=internal, dst_dir_fd=internal)
-        os.unlink(name, dir_fd=internal)
-        os.fsync(internal)
-    raise OperatorError(f"{INTERNAL}/{_KEY_FILE} can't be made in the store's root")
