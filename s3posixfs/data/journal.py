@@ -64,6 +64,7 @@ class _Request:
     gone: tuple[int, ...]
     content: Bytes | None
     note: bool = False
+    file: SharedFile | None = None  # to be let go of when the record is durable
     segment: int = 0
     done: trio.Event = field(default_factory=trio.Event)
     error: BaseException | None = None
@@ -148,8 +149,12 @@ class Journal:
             os.fsync(file.fd)
             self._set_aside(numbers[position + 1 :])
             break
-        for entry, state in self.entries.items():
-            self._count(self._where[entry], state, 1)
+        for entry, state in list(self.entries.items()):
+            if isinstance(state.data, Blob) and state.data.segment not in self._segments:
+                # Segments go when nothing in them is owed any more: only the note of it is lost.
+                del self.entries[entry], self._where[entry]
+            else:
+                self._count(self._where[entry], state, 1)
 
     def _read_segment(
         self, data: memoryview, number: int, expected: int | None
@@ -289,15 +294,15 @@ class Journal:
             raise request.error
         return request.states
 
-    def note_gone(self, entry: int) -> None:
+    def note_gone(self, entry: int, content: SharedFile | None = None) -> None:
         """An entry is owed no more: to be on disk soon, and before :meth:`settle` returns.
 
         A crash before that brings the entry back: whoever then uploads it has to see that S3
-        has it.
+        has it, and needs its ``content``, which is let go of after that.
         """
         self._noted += 1
         self._drop(entry)
-        self._ask(_Request((), (entry,), None, note=True))
+        self._ask(_Request((), (entry,), None, note=True, file=content))
 
     async def settle(self) -> None:
         """Wait until everything that was noted is durable. OSError where it cannot be."""
@@ -351,6 +356,9 @@ class Journal:
                 self._account(request)
             request.done.set()
         self._tidy()
+        for request in batch:
+            if request.file is not None and request not in failed:
+                await request.file.release()
 
     def _account(self, request: _Request) -> None:
         for state in request.states:

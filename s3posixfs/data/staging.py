@@ -16,7 +16,7 @@ import fcntl
 import itertools
 import os
 import stat
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,8 @@ class StagingArea:
                 "`s3posixfs umount` has stored them, or give another cache_dir"
             )
         entries = self.journal.entries.values() if self.journal is not None else ()
-        return _clean(self._directory, {state.data for state in entries})
+        kept = {state.data for state in entries if isinstance(state.data, str)}
+        return _clean(self._directory, kept)
 
     @property
     def memory_used(self) -> int:
@@ -209,11 +210,10 @@ def _take(cache_dir: Path) -> int:
     return fd
 
 
-def _clean(directory: Path, kept: Container[object]) -> int:
-    last = 0
+def _clean(directory: Path, kept: Collection[str]) -> int:
+    # Also the names of files that are gone: no other file may ever be taken for one.
+    last = max((int(str(name).partition(".")[0]) for name in kept), default=0)
     for path in directory.glob("*.data"):
-        if path.name in kept:
-            last = max(last, int(path.stem) if path.stem.isdigit() else 0)
-        elif path.is_file() and not path.is_symlink():
+        if path.name not in kept and path.is_file() and not path.is_symlink():
             path.unlink()
     return last

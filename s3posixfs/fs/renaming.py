@@ -322,7 +322,7 @@ class Renamer:
         if new_parent.listing is not None:
             row = None if stat.S_ISDIR(entry.attributes.mode) else entry.stat
             new_parent.listing.put(new_name, row, state.now())
-        if entry.stat is not None and entry.stat.etag:
+        if entry.stat is not None and entry.stat.etag and not source.is_local:
             bucket, _ = state.table.place(new_parent)
             state.known.remember(bucket, entry.stat)
 

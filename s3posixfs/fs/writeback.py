@@ -265,7 +265,8 @@ class Writeback:
                 pending.state = states[0]
                 self._publish(open_file, written, signer, newer=True)
                 return None
-            self.journal.note_gone(state.entry)
+            content, pending.content = pending.content, None
+            self.journal.note_gone(state.entry, content.file if content is not None else None)
             changed = open_file is not None and open_file.uncommitted
             self._publish(open_file, written, signer, newer=changed)
             await self._end(pending)

@@ -216,10 +216,10 @@ def main() -> int:
         for name, count in rounds.counts.items():
             print(f"{name}: {count}")
         print(f"missing or mixed: {len(rounds.problems)}")
+        for problem in rounds.problems:
+            print(problem)
         if is_mounted(folder / "m/mnt"):
             subprocess.run(["umount", "--lazy", str(folder / "m/mnt")], check=False, timeout=30)
-    for problem in rounds.problems:
-        print(problem)
     if not rounds.problems:
         shutil.rmtree(folder)
     return 1 if rounds.problems else 0

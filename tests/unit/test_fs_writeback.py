@@ -16,6 +16,7 @@ import trio.testing
 
 from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.objectstore import ObjectStore
+from s3posixfs.data.journal import Journal
 from s3posixfs.fs.attributes import AttributeChanges
 from s3posixfs.fs.config import Conflict, FsConfig
 from tests.faulty_store import FaultyStore, lost_answer
@@ -452,3 +453,39 @@ async def test_without_the_option_what_is_kept_is_not_forgotten(tmp_path: Path) 
         assert stat.S_ISREG((await bed.walk("a")).attributes.mode)
     assert not list((tmp_path / "cache/journal").glob("*.log"))
     assert not list((tmp_path / "cache/staged").iterdir())
+
+
+async def test_a_lost_note_of_an_upload_takes_no_other_file_for_its_content(tmp_path: Path) -> None:
+    """A crash right after an upload: the entry comes back, with its own content or none."""
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        await bed.write("big", b"1" * (3 * MIB))
+        before = crash(tmp_path, "before")
+        assert await stored(bed) == ()
+        store = bed.store
+    for path in (before / "cache/staged").iterdir():
+        path.unlink()  # as if it had been removed before the journal knew of the upload
+    async with filesystem_bed(before, writeback=True, store=store) as bed:
+        await bed.write("other", b"2" * (3 * MIB))
+        assert await stored(bed) == ()
+        again = crash(before, "again")
+    async with filesystem_bed(again, writeback=True, store=store) as bed:
+        assert await bed.read("big") == b"1" * (3 * MIB)
+        assert await bed.read("other") == b"2" * (3 * MIB)
+        assert await stored(bed) == ()
+        assert sorted(await bed.list()) == ["big", "other"]
+
+
+async def test_content_is_kept_until_the_journal_knows_of_the_upload(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        await bed.write("big", b"1" * (3 * MIB))
+        for number in range(200):
+            after = crash(tmp_path, f"after-{number}")
+            owed = Journal(after / "cache/journal", origin="memory")
+            names = {state.data for state in owed.entries.values()}
+            owed.close()
+            assert names <= {path.name for path in (after / "cache/staged").iterdir()}
+            shutil.rmtree(after)
+            if not names:
+                break
+            await trio.sleep(0.005)
+        assert not names
