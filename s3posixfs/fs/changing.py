@@ -12,6 +12,7 @@ from errno import EINVAL, ENODATA, ENOSPC, ENOTSUP, EPERM
 from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
 from s3posixfs.fs import xattrs
 from s3posixfs.fs.attributes import PERMISSIONS, AttributeChanges, Attributes
+from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.files import Files
 from s3posixfs.fs.handles import FileHandle, OpenFile
@@ -33,10 +34,16 @@ class Changes:
     are in S3 when the call returns."""
 
     def __init__(
-        self, state: MountState, resolver: Resolver, files: Files, rewriter: Rewriter
+        self,
+        state: MountState,
+        resolver: Resolver,
+        buckets: BucketsFolder,
+        files: Files,
+        rewriter: Rewriter,
     ) -> None:
         self._state = state
         self._resolver = resolver
+        self._buckets = buckets
         self._files = files
         self._rewriter = rewriter
 
@@ -144,7 +151,7 @@ class Changes:
                     await self._files.attributes_staged(open_file)
                 return
             if state.table.is_bucket(inode):
-                self._resolver.bucket_attributes[inode.name] = wanted
+                self._buckets.attributes[inode.name] = wanted
             await self._rewriter.rewrite(inode, wanted, signer, metadata, since=since)
 
     async def _require_s3_write(self, inode: Inode, caller: Caller) -> None:

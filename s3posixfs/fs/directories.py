@@ -8,7 +8,9 @@ from errno import EACCES
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import FileAttributes
+from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.handles import DirectoryHandle, Handles
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Listing, Row
@@ -25,9 +27,13 @@ DOTS = 2  # offsets 1 and 2 are `.` and `..`; row N of the listing has offset N 
 class Directories:
     """Directory handles."""
 
-    def __init__(self, state: MountState, resolver: Resolver) -> None:
+    def __init__(
+        self, state: MountState, resolver: Resolver, entries: Entries, buckets: BucketsFolder
+    ) -> None:
         self._state = state
         self._resolver = resolver
+        self._entries = entries
+        self._buckets = buckets
         self.handles: Handles[DirectoryHandle] = Handles()
 
     async def opendir(self, inode: Inode, caller: Caller) -> int:
@@ -42,7 +48,7 @@ class Directories:
             return handle.number
         signer = state.access.signer(caller)
         if state.table.is_buckets_folder(inode):
-            listing = await self._buckets(caller)
+            listing = await self._visible_buckets(caller)
         else:
             bucket, prefix = state.table.place(inode)
             listing = state.listings.begin(inode, state.now())
@@ -70,10 +76,10 @@ class Directories:
             bucket, prefix = state.table.place(inode)
             state.access.listed(signer, bucket, prefix)
 
-    async def _buckets(self, caller: Caller) -> Listing:
+    async def _visible_buckets(self, caller: Caller) -> Listing:
         """The buckets that the caller may see: a listing of this handle alone."""
         state = self._state
-        buckets = await self._resolver.buckets()
+        buckets = await self._buckets.buckets()
         names = tuple(name.decode() for name in buckets)
         signer = state.access.signer(caller)
         visible = await state.access.visible_buckets(signer, names)
@@ -92,7 +98,7 @@ class Directories:
         parent = inode.parent or inode
         for position, (name, shown) in enumerate(((b".", inode), (b"..", parent)), 1):
             if offset < position:
-                if not emit(name, self._resolver.view(shown), position):
+                if not emit(name, self._entries.view(shown), position):
                     return
                 offset = position
         listing = handle.listing
@@ -118,7 +124,7 @@ class Directories:
 
     def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
         child = self._inode(inode, row)
-        if not emit(row.name, self._resolver.view(child), next_offset):
+        if not emit(row.name, self._entries.view(child), next_offset):
             child.told = None
             self._state.table.tidy(child)
             return False
@@ -129,17 +135,17 @@ class Directories:
         """The inode of a row; one that is known better than the row tells stays as it is."""
         state = self._state
         if state.table.is_buckets_folder(inode):
-            return self._resolver.bucket_inode(row.name, 0.0)
+            return self._buckets.inode(row.name, 0.0)
         known = inode.children.get(row.name)
         if known is not None and (
             known.is_local
             or known.entry.fetched_at >= row.fetched_at
-            or self._resolver.is_fresh(known)
+            or self._entries.is_fresh(known)
             # A folder's row proves only that it is there; attributes are asked for when needed.
             or (row.stat is None and known.is_directory)
         ):
             return known
-        return state.table.attach(inode, row.name, self._resolver.row_entry(inode, row))
+        return state.table.attach(inode, row.name, self._entries.of_row(inode, row))
 
     async def releasedir(self, number: int) -> None:
         """Close a directory."""

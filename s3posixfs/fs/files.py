@@ -18,8 +18,9 @@ from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.handles import FileHandle, Handles, OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.permissions import after_write, refusal
-from s3posixfs.fs.resolver import Resolver, absent
+from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
 

@@ -27,10 +27,12 @@ from s3posixfs.fs.attributes import (
 )
 from s3posixfs.fs.audit_log import AuditLog
 from s3posixfs.fs.boundary import request, transfer
+from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.changing import Changes
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.directories import Directories, Emit
+from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.files import Files
 from s3posixfs.fs.host_groups import HostGroups
 from s3posixfs.fs.inodes import Inode, InodeTable
@@ -38,6 +40,7 @@ from s3posixfs.fs.known_metadata import KnownMetadata
 from s3posixfs.fs.listing import ListingCache
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.namespace import Namespace
+from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.ownership import OwnershipRules
 from s3posixfs.fs.permissions import allows
 from s3posixfs.fs.renaming import Renamer
@@ -92,14 +95,15 @@ class FileSystem:
             gate=SubtreeGate(table),
             started_ns=started_ns,
         )
-        self._resolver = Resolver(state)
-        rewriter = Rewriter(state, self._resolver)
+        self._entries, heads, buckets = Entries(state), ObjectHeads(state), BucketsFolder(state)
+        self._resolver = Resolver(state, self._entries, heads, buckets)
+        rewriter = Rewriter(state, self._entries, heads)
         self._saver = Saver(state, rewriter)
         self._files = Files(state, self._resolver, self._saver)
-        self._directories = Directories(state, self._resolver)
-        self._namespace = Namespace(state, self._resolver, self._files, self._saver)
+        self._directories = Directories(state, self._resolver, self._entries, buckets)
+        self._namespace = Namespace(state, self._resolver, buckets, self._files, self._saver)
         self._renamer = Renamer(state, self._resolver, self._namespace, self._saver)
-        self._changes = Changes(state, self._resolver, self._files, rewriter)
+        self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
         self._uploading = self._write_back(rewriter)
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
 
@@ -184,7 +188,7 @@ class FileSystem:
 
     def _counted(self, inode: Inode) -> FileAttributes:
         inode.lookups += 1
-        return self._resolver.view(inode)
+        return self._entries.view(inode)
 
     @request
     async def lookup(self, parent: int, name: bytes, caller: Caller) -> FileAttributes:
@@ -202,7 +206,7 @@ class FileSystem:
         """stat(2)."""
         found = self._state.table.get(inode)
         await self._resolver.refresh(found)
-        return self._resolver.view(found)
+        return self._entries.view(found)
 
     @transfer
     async def setattr(
@@ -212,7 +216,7 @@ class FileSystem:
         found = self._state.table.get(inode)
         open_handle = self._files.handles.get(handle) if handle is not None else None
         await self._changes.setattr(found, changes, open_handle, caller)
-        return self._resolver.view(found)
+        return self._entries.view(found)
 
     @request
     async def access(self, inode: int, mask: int, caller: Caller) -> bool:

@@ -225,6 +225,12 @@ class InodeTable:
         inode.listing = None
         self.tidy(inode)
 
+    def gone(self, parent: Inode, name: bytes) -> None:
+        """S3 has nothing at the name: its inode loses it, unless S3 has not got that yet."""
+        known = parent.children.get(name)
+        if known is not None and not known.is_local:
+            self.detach(known)
+
     def move(self, inode: Inode, parent: Inode, name: bytes) -> None:
         """Give the inode another name; what had that name loses it."""
         replaced = parent.children.get(name)

@@ -15,6 +15,7 @@ import trio
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import PERMISSIONS, Attributes, Entry, Opened
+from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.files import Files
 from s3posixfs.fs.handles import OpenFile
@@ -38,9 +39,17 @@ DEVICES = frozenset({stat.S_IFBLK, stat.S_IFCHR})
 class Namespace:
     """Names in folders. Each operation holds the folder's name lock and keeps it in place."""
 
-    def __init__(self, state: MountState, resolver: Resolver, files: Files, saver: Saver) -> None:
+    def __init__(
+        self,
+        state: MountState,
+        resolver: Resolver,
+        buckets: BucketsFolder,
+        files: Files,
+        saver: Saver,
+    ) -> None:
         self._state = state
         self._resolver = resolver
+        self._buckets = buckets
         self._files = files
         self._saver = saver
 
@@ -264,15 +273,15 @@ class Namespace:
             if bucket is None:
                 raise refusal(EINVAL)
             await signer.store.create_bucket(bucket)
-            self._resolver.forget_buckets()
-            if name not in await self._resolver.buckets():
+            self._buckets.forget()
+            if name not in await self._buckets.buckets():
                 # On Ceph RGW it is its maker's alone, and nothing in it could be shown here.
                 await signer.store.delete_bucket(bucket)
                 raise refusal(EACCES)
             self.names_changed(parent)
             parent.listing = None
             # Nothing in S3 could hold an owner and a mode: shown as it will be after a remount.
-            return self._resolver.bucket_inode(name, self._state.clock.time())
+            return self._buckets.inode(name, self._state.clock.time())
 
     # Removing.
 
@@ -363,8 +372,8 @@ class Namespace:
         if any(child.is_local for child in inode.children.values()):
             raise refusal(ENOTEMPTY)
         await signer.store.delete_bucket(bucket)
-        self._resolver.forget_buckets()
-        self._resolver.bucket_attributes.pop(inode.name, None)
+        self._buckets.forget()
+        self._buckets.attributes.pop(inode.name, None)
 
     async def require_empty(self, inode: Inode) -> None:
         """ENOTEMPTY where the directory has more than its marker, also what is not in S3 yet."""

@@ -11,11 +11,12 @@ from errno import ENOSPC, ESTALE
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
 from s3posixfs.fs.attributes import Attributes, Entry
+from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode, size_of
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
-from s3posixfs.fs.resolver import Resolver, absent
 from s3posixfs.fs.signers import Signer
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,10 @@ def carried(found: ObjectStat) -> dict[str, str]:
 class Rewriter:
     """Writes attributes of objects and markers that are in S3."""
 
-    def __init__(self, state: MountState, resolver: Resolver) -> None:
+    def __init__(self, state: MountState, entries: Entries, heads: ObjectHeads) -> None:
         self._state = state
-        self._resolver = resolver
+        self._entries = entries
+        self._heads = heads
 
     async def rewrite(
         self,
@@ -119,12 +121,12 @@ class Rewriter:
             return None
         if found.metadata is None or found.headers is None:
             return None
-        wrote = entry.writer is not None and self._resolver.is_fresh(inode)
+        wrote = entry.writer is not None and self._entries.is_fresh(inode)
         return found if wrote or entry.fetched_at >= since else None
 
     async def head(self, inode: Inode, bucket: str, key: str) -> ObjectStat:
         """What S3 has of the inode's object; NoSuchKey."""
-        return await self._resolver.head(self._state.daemon_store, bucket, key, inode)
+        return await self._heads.head(self._state.daemon_store, bucket, key, inode)
 
     async def _ask(self, inode: Inode, bucket: str, key: str) -> ObjectStat:
         # A listing may leave keys out; what is to survive must be read first.

@@ -1,0 +1,147 @@
+"""What S3 has at a key: an object, keys below it, or neither."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from s3posixfs.core.errors import S3Error
+from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
+from s3posixfs.fs.attributes import Entry
+from s3posixfs.fs.concurrently import both
+from s3posixfs.fs.entries import Entries
+from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.listing import Row
+from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.object_heads import ObjectHeads, absent
+from s3posixfs.fs.paging import load_page
+
+NEIGHBOURS = 16  # keys that begin with a name, among which the name and its folder are looked for
+NOTHING = ListPage((), (), None)
+
+
+class KeyLookup:
+    """Asks whether a key is a file or a folder, with as few requests as the store allows."""
+
+    def __init__(self, state: MountState, entries: Entries, heads: ObjectHeads) -> None:
+        self._state = state
+        self._entries = entries
+        self._heads = heads
+
+    async def at(self, bucket: str, key: str, known: Inode | None, row: Row | None) -> Entry | None:
+        """Ask for the object and for keys below it at once, or, where a listing has just told
+        which of them there is, for that one. A folder hides its namesake."""
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return None
+        if row is None:
+            page, found = await self._unlisted(bucket, key, known)
+        else:
+            page, found = await self._listed(bucket, key, known, row)
+        if _shows_folder(page):
+            return await self._folder(bucket, f"{key}/", page)
+        return self._entries.of_file(bucket, found) if found is not None else None
+
+    async def _listed(
+        self, bucket: str, key: str, known: Inode | None, row: Row
+    ) -> tuple[ListPage, ObjectStat | None]:
+        if row.stat is not None:
+            return NOTHING, await self._here(bucket, key, known)
+        if known is not None and known.is_directory:
+            return await self._first_below(known, bucket, f"{key}/"), None
+        return await self._below(bucket, key), None
+
+    async def _unlisted(
+        self, bucket: str, key: str, known: Inode | None
+    ) -> tuple[ListPage, ObjectStat | None]:
+        if known is not None and known.is_directory:
+            page = await self._below(bucket, key)
+            return page, None if _shows_folder(page) else await self._here(bucket, key, known)
+        if self._state.daemon_store.capabilities.listing_metadata:
+            answer = await self._neighbours(bucket, key)
+            if answer is not None:
+                found, is_folder = answer
+                return await self._below(bucket, key) if is_folder else NOTHING, found
+        return await both(lambda: self._below(bucket, key), lambda: self._here(bucket, key, known))
+
+    async def _below(self, bucket: str, key: str) -> ListPage:
+        store = self._state.daemon_store
+        return await store.list_objects(bucket, prefix=f"{key}/", max_keys=1)
+
+    async def _here(self, bucket: str, key: str, known: Inode | None) -> ObjectStat | None:
+        try:
+            return await self._heads.head(self._state.daemon_store, bucket, key, known)
+        except S3Error as error:
+            if absent(error):
+                return None
+            raise
+
+    async def _neighbours(self, bucket: str, key: str) -> tuple[ObjectStat | None, bool] | None:
+        """The object and whether there are keys below it, from one listing of what begins with
+        its key; ``None`` where that has too much else in it, or not all that is needed."""
+        page = await self._state.daemon_store.list_objects(
+            bucket, prefix=key, delimiter="/", max_keys=NEIGHBOURS
+        )
+        found = next((row for row in page.objects if row.key == key), None)
+        if f"{key}/" in page.prefixes:
+            return found, True
+        if page.next_token is not None:
+            names = [*page.prefixes, *(row.key for row in page.objects)]
+            last = max((_bytes(name) for name in names), default=b"")
+            if last < _bytes(f"{key}/"):
+                return None
+        if found is not None and (found.metadata is None or found.owner is None):
+            return None
+        return found, False
+
+    async def folder(self, inode: Inode, bucket: str, prefix: str) -> Entry | None:
+        """A folder that is known, as it is now; ``None`` where no key shows it any more."""
+        if not prefix:
+            return replace(inode.entry, fetched_at=self._state.now())
+        # While S3 is asked, the folder may lose its name: that does not make it the root.
+        is_root = inode.parent is None
+        page = await self._first_below(inode, bucket, prefix)
+        if _shows_folder(page):
+            return await self._folder(bucket, prefix, page)
+        if is_root or any(child.is_local for child in self._state.table.below(inode)):
+            return replace(inode.entry, fetched_at=self._state.now())
+        return None
+
+    async def _folder(self, bucket: str, prefix: str, page: ListPage) -> Entry:
+        marker = page.objects[0] if page.objects and page.objects[0].key == prefix else None
+        if marker is not None and marker.metadata is None:
+            marker = await self._described(bucket, marker)
+        return self._entries.of_folder(marker)
+
+    async def _described(self, bucket: str, marker: ObjectStat) -> ObjectStat:
+        """A marker out of a listing without metadata, with its metadata."""
+        state = self._state
+        marker = state.known.complete(bucket, marker)
+        if marker.metadata is not None:
+            return marker
+        headed = await self._heads.as_daemon_or_owner(state.daemon_store, bucket, marker.key)
+        marker = replace(headed, owner=headed.owner or marker.owner)
+        state.known.remember(bucket, marker)
+        return marker
+
+    async def _first_below(self, folder: Inode, bucket: str, prefix: str) -> ListPage:
+        """The marker of a folder, or what else shows that it is there. Where a program has just
+        opened a folder beside this one, it will list this one, too: then with a whole page."""
+        state, parent = self._state, folder.parent
+        beside = parent.listing if parent is not None else None
+        if beside is not None and state.now() - beside.entered_at < state.config.metadata_ttl:
+            listing = state.listings.begin(folder, state.now())
+            if not (listing.pages or listing.complete or folder.large):
+                await load_page(state, folder, listing)
+                if listing.marker is not None:
+                    return ListPage((listing.marker,), (), None)
+                if listing.rows:  # else there may still be keys that are not shown
+                    return ListPage((), (prefix,), None)
+        return await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
+
+
+def _shows_folder(page: ListPage) -> bool:
+    return bool(page.objects or page.prefixes)
+
+
+def _bytes(key: str) -> bytes:
+    """What S3 orders keys by; a key of others need not be UTF-8."""
+    return key.encode(errors="surrogateescape")
