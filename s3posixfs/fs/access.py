@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from errno import EACCES
 
 import trio
@@ -89,6 +90,22 @@ class AccessGate:
         if len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
 
+    async def _require(self, question: Question, ask: Callable[[], Awaitable[None]]) -> None:
+        """AccessDenied unless the answer is yes: the remembered one, else the one that S3 gives to
+        ``ask``, which is remembered."""
+        allowed = self._recall(question)
+        if allowed is None:
+            try:
+                await ask()
+                allowed = True
+            except S3Error as error:
+                if error.errno != EACCES:
+                    raise
+                allowed = False
+            self._remember(question, allowed)
+        if not allowed:
+            raise refusal(EACCES)
+
     def needs_list_proof(self, signer: Signer, bucket: str, prefix: str) -> bool:
         """Whether S3 has to be asked in the identity's name before it may list the folder."""
         if not self._config.s3_decides or self._is_daemon(signer):
@@ -104,19 +121,11 @@ class AccessGate:
         own answer, so it is not asked for here."""
         if not self._config.s3_decides or self._is_daemon(signer):
             return
-        question = (signer.name, "list", bucket, prefix)
-        allowed = self._recall(question)
-        if allowed is None:
-            try:
-                await signer.store.list_objects(bucket, prefix=prefix, delimiter="/", max_keys=1)
-                allowed = True
-            except S3Error as error:
-                if error.errno != EACCES:
-                    raise
-                allowed = False
-            self._remember(question, allowed)
-        if not allowed:
-            raise refusal(EACCES)
+
+        async def ask() -> None:
+            await signer.store.list_objects(bucket, prefix=prefix, delimiter="/", max_keys=1)
+
+        await self._require((signer.name, "list", bucket, prefix), ask)
 
     def needs_read_proof(self, signer: Signer) -> bool:
         """Whether S3 has to be asked in the identity's name before it may read an object."""
@@ -127,22 +136,16 @@ class AccessGate:
         there it shows nothing, also where a policy denies the key."""
         if not self.needs_read_proof(signer):
             return
-        question = (signer.name, "read", bucket, key)
-        allowed = self._recall(question)
-        if allowed is None:
+
+        async def ask() -> None:
             try:
                 await signer.store.head(bucket, key)
-                allowed = True
             except S3Error as error:
-                if error.errno == EACCES:
-                    allowed = False
-                elif error.code == "NoSuchKey" or error.status == 404:
+                if error.errno != EACCES and (error.code == "NoSuchKey" or error.status == 404):
                     raise refusal(EACCES) from error  # and not to be remembered
-                else:
-                    raise
-            self._remember(question, allowed)
-        if not allowed:
-            raise refusal(EACCES)
+                raise
+
+        await self._require((signer.name, "read", bucket, key), ask)
 
     async def require_write(
         self, signer: Signer, bucket: str, key: str, *, exact: bool = False
