@@ -41,6 +41,7 @@ from s3posixfs.fs.listing import ListingCache
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.namespace import Namespace
 from s3posixfs.fs.object_heads import ObjectHeads
+from s3posixfs.fs.object_moves import ObjectMover
 from s3posixfs.fs.ownership import OwnershipRules
 from s3posixfs.fs.permissions import allows
 from s3posixfs.fs.renaming import Renamer
@@ -102,7 +103,9 @@ class FileSystem:
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver, self._entries, buckets)
         self._namespace = Namespace(state, self._resolver, buckets, self._files, self._saver)
-        self._renamer = Renamer(state, self._resolver, self._namespace, self._saver)
+        self._renamer = Renamer(
+            state, self._resolver, self._namespace, self._saver, ObjectMover(state, heads)
+        )
         self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
         self._uploading = self._write_back(rewriter)
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
