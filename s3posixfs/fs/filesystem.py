@@ -31,25 +31,28 @@ from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.changing import Changes
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.creating import Creator
 from s3posixfs.fs.directories import Directories, Emit
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.files import Files
+from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.host_groups import HostGroups
 from s3posixfs.fs.inodes import Inode, InodeTable
 from s3posixfs.fs.known_metadata import KnownMetadata
 from s3posixfs.fs.listing import ListingCache
 from s3posixfs.fs.mount_state import MountState
-from s3posixfs.fs.namespace import Namespace
 from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.object_moves import ObjectMover
 from s3posixfs.fs.ownership import OwnershipRules
 from s3posixfs.fs.permissions import allows
+from s3posixfs.fs.removing import Remover
 from s3posixfs.fs.renaming import Renamer
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
 from s3posixfs.fs.subtree_gate import SubtreeGate
+from s3posixfs.fs.symlinks import read_target
 from s3posixfs.fs.uploading import Conflicts, Uploader, Uploading
 from s3posixfs.fs.watching import Watch
 from s3posixfs.fs.writeback import Writeback
@@ -102,10 +105,11 @@ class FileSystem:
         self._saver = Saver(state, rewriter)
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver, self._entries, buckets)
-        self._namespace = Namespace(state, self._resolver, buckets, self._files, self._saver)
-        self._renamer = Renamer(
-            state, self._resolver, self._namespace, self._saver, ObjectMover(state, heads)
-        )
+        folders = Folders(state)
+        self._creator = Creator(state, self._resolver, buckets, self._files, folders)
+        self._remover = Remover(state, self._resolver, buckets, self._saver, folders)
+        mover = ObjectMover(state, heads)
+        self._renamer = Renamer(state, self._resolver, folders, self._remover, self._saver, mover)
         self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
         self._uploading = self._write_back(rewriter)
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
@@ -233,7 +237,7 @@ class FileSystem:
     @request
     async def readlink(self, inode: int, caller: Caller) -> bytes:
         """readlink(2)."""
-        return await self._namespace.readlink(self._state.table.get(inode), caller)
+        return await read_target(self._state, self._resolver, self._state.table.get(inode), caller)
 
     @request
     async def mknod(
@@ -241,13 +245,13 @@ class FileSystem:
     ) -> FileAttributes:
         """mknod(2)."""
         directory = self._state.directory(parent)
-        return self._counted(await self._namespace.mknod(directory, name, mode, rdev, caller))
+        return self._counted(await self._creator.mknod(directory, name, mode, rdev, caller))
 
     @request
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> FileAttributes:
         """mkdir(2)."""
         directory = self._state.directory(parent)
-        return self._counted(await self._namespace.mkdir(directory, name, mode, caller))
+        return self._counted(await self._creator.mkdir(directory, name, mode, caller))
 
     @request
     async def symlink(
@@ -255,17 +259,17 @@ class FileSystem:
     ) -> FileAttributes:
         """symlink(2)."""
         directory = self._state.directory(parent)
-        return self._counted(await self._namespace.symlink(directory, name, target, caller))
+        return self._counted(await self._creator.symlink(directory, name, target, caller))
 
     @transfer
     async def unlink(self, parent: int, name: bytes, caller: Caller) -> None:
         """unlink(2)."""
-        await self._namespace.unlink(self._state.directory(parent), name, caller)
+        await self._remover.unlink(self._state.directory(parent), name, caller)
 
     @request
     async def rmdir(self, parent: int, name: bytes, caller: Caller) -> None:
         """rmdir(2)."""
-        await self._namespace.rmdir(self._state.directory(parent), name, caller)
+        await self._remover.rmdir(self._state.directory(parent), name, caller)
 
     @transfer
     async def rename(
@@ -293,7 +297,7 @@ class FileSystem:
     ) -> tuple[FileAttributes, Opened]:
         """open(2) with O_CREAT."""
         directory = self._state.directory(parent)
-        inode, opened = await self._namespace.create(directory, name, mode, flags, caller)
+        inode, opened = await self._creator.create(directory, name, mode, flags, caller)
         return self._counted(inode), opened
 
     @transfer

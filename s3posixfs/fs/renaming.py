@@ -16,13 +16,14 @@ from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import new_segment
-from s3posixfs.fs.namespace import Namespace
 from s3posixfs.fs.object_moves import Move, ObjectMover
 from s3posixfs.fs.permissions import refusal
+from s3posixfs.fs.removing import Remover
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
@@ -37,13 +38,15 @@ class Renamer:
         self,
         state: MountState,
         resolver: Resolver,
-        namespace: Namespace,
+        folders: Folders,
+        remover: Remover,
         saver: Saver,
         mover: ObjectMover,
     ) -> None:
         self._state = state
         self._resolver = resolver
-        self._namespace = namespace
+        self._folders = folders
+        self._remover = remover
         self._saver = saver
         self._mover = mover
 
@@ -64,7 +67,7 @@ class Renamer:
         state.writable()
         if state.table.is_buckets_folder(old_parent) or state.table.is_buckets_folder(new_parent):
             raise refusal(EXDEV)
-        async with self._namespace.changing(old_parent, new_parent):
+        async with self._folders.changing(old_parent, new_parent):
             source = await self._resolver.child(old_parent, old_name, whole=True)
             target = await self._resolver.existing(new_parent, new_name)
             if target is source:
@@ -82,7 +85,7 @@ class Renamer:
                     await self._folder(source, target, new_parent, new_name, signer)
                 else:
                     await self._file(source, target, new_parent, new_name, signer, flags)
-                await self._namespace.keep_folder(old_parent)
+                await self._folders.keep(old_parent)
 
     @staticmethod
     def _check_kinds(source: Inode, target: Inode | None, new_parent: Inode, flags: int) -> None:
@@ -105,9 +108,9 @@ class Renamer:
         target: Inode | None,
         caller: Caller,
     ) -> None:
-        await self._namespace.may_remove(old_parent, source, caller)
+        await self._remover.may_remove(old_parent, source, caller)
         if target is not None:
-            await self._namespace.may_remove(new_parent, target, caller)
+            await self._remover.may_remove(new_parent, target, caller)
         else:
             await self._resolver.refresh(new_parent)
             self._state.require(new_parent, caller, os.W_OK | os.X_OK)
@@ -207,9 +210,9 @@ class Renamer:
         """Every table says so in this one step."""
         state = self._state
         old_parent = source.parent
-        self._namespace.names_changed(new_parent)
+        self._folders.names_changed(new_parent)
         if old_parent is not None:
-            self._namespace.names_changed(old_parent)
+            self._folders.names_changed(old_parent)
             if old_parent.listing is not None:
                 old_parent.listing.remove(source.name)
         if target is not None:
@@ -240,7 +243,7 @@ class Renamer:
     ) -> None:
         state = self._state
         if target is not None:
-            await self._namespace.require_empty(target)
+            await self._remover.require_empty(target)
         async with AsyncExitStack() as stack:
             held: set[OpenFile] = set()
             save = self._saver.save_locked
