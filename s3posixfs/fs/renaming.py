@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
 
 from s3posixfs.core.types import ObjectStat
@@ -29,6 +29,18 @@ from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
 
 RENAME_NOREPLACE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """One rename(2): what moves, what it replaces, where to, and who signs."""
+
+    source: Inode
+    target: Inode | None
+    new_parent: Inode
+    new_name: bytes
+    signer: Signer
+    no_replace: bool
 
 
 class Renamer:
@@ -75,6 +87,8 @@ class Renamer:
             self._check_kinds(source, target, new_parent, flags)
             await self._check_rights(old_parent, source, new_parent, target, caller)
             signer = state.access.signer(caller)
+            no_replace = bool(flags & RENAME_NOREPLACE)
+            renaming = Renaming(source, target, new_parent, new_name, signer, no_replace)
             async with AsyncExitStack() as stack:
                 if source.is_directory:
                     await stack.enter_async_context(state.gate.moving(source))
@@ -82,9 +96,9 @@ class Renamer:
                 _, prefix = state.table.place(new_parent)
                 new_segment(new_name, prefix, directory=source.is_directory)
                 if source.is_directory:
-                    await self._folder(source, target, new_parent, new_name, signer)
+                    await self._folder(renaming)
                 else:
-                    await self._file(source, target, new_parent, new_name, signer, flags)
+                    await self._file(renaming)
                 await self._folders.keep(old_parent)
 
     @staticmethod
@@ -119,64 +133,58 @@ class Renamer:
 
     # Files.
 
-    async def _file(
-        self,
-        source: Inode,
-        target: Inode | None,
-        new_parent: Inode,
-        new_name: bytes,
-        signer: Signer,
-        flags: int,
-    ) -> None:
+    async def _file(self, renaming: Renaming) -> None:
+        state, source, target = self._state, renaming.source, renaming.target
         both = (source,) if target is None else (source, target)
         async with AsyncExitStack() as stack:
-            held: set[OpenFile] = set()
-
-            async def ready(open_file: OpenFile) -> None:
-                if open_file.inode is source:
-                    await self._saver.commit_locked(open_file)
-                elif open_file.handles:
-                    await self._saver.preserve(open_file)
-
-            while await _hold_opened(both, held, stack, ready):
-                if await self._renamed_here(source, target, new_parent, new_name, signer):
-                    for open_file in held - {source.open_file}:
-                        await self._saver.finish(open_file)
-                    return
-                for open_file in held:
-                    if open_file.pending is not None:
-                        await self._saver.save_locked(open_file)
-                await self._state.settle_journal()
+            if await self._renamed_unstored(renaming, both, stack):
+                return
             # No other task ran since the last look, which found nothing more to wait for.
             for inode in both:
                 stack.enter_context(inode.own_change())
             replaced = target.open_file if target is not None else None
-            bucket, key = self._state.table.key(source)
-            new_bucket, prefix = self._state.table.place(new_parent)
-            move = Move(bucket, key, new_bucket, prefix + new_name.decode())
-            found = source.entry.stat or ObjectStat(key, 0, "", 0.0)
-            no_replace = bool(flags & RENAME_NOREPLACE)
+            bucket, key = state.table.key(source)
+            new_bucket, prefix = state.table.place(renaming.new_parent)
             written = await self._mover.move(
-                move,
+                Move(bucket, key, new_bucket, prefix + renaming.new_name.decode()),
                 source.entry,
-                found,
-                signer,
-                no_replace=no_replace,
+                source.entry.stat or ObjectStat(key, 0, "", 0.0),
+                renaming.signer,
+                no_replace=renaming.no_replace,
                 replaces=target is not None,
             )
-            self._moved(source, target, new_parent, new_name, written)
+            self._moved(renaming, written)
         if replaced is not None:
             await self._saver.finish(replaced)
 
-    async def _renamed_here(
-        self,
-        source: Inode,
-        target: Inode | None,
-        new_parent: Inode,
-        new_name: bytes,
-        signer: Signer,
+    async def _renamed_unstored(
+        self, renaming: Renaming, both: tuple[Inode, ...], stack: AsyncExitStack
     ) -> bool:
+        """Hold what is open of both names and store what S3 has not got; whether that came to
+        nothing, as the journal has the new name now."""
+        source = renaming.source
+        held: set[OpenFile] = set()
+
+        async def ready(open_file: OpenFile) -> None:
+            if open_file.inode is source:
+                await self._saver.commit_locked(open_file)
+            elif open_file.handles:
+                await self._saver.preserve(open_file)
+
+        while await _hold_opened(both, held, stack, ready):
+            if await self._renamed_here(renaming):
+                for open_file in held - {source.open_file}:
+                    await self._saver.finish(open_file)
+                return True
+            for open_file in held:
+                if open_file.pending is not None:
+                    await self._saver.save_locked(open_file)
+            await self._state.settle_journal()
+        return False
+
+    async def _renamed_here(self, renaming: Renaming) -> bool:
         """Give a file that S3 has never got another name in the journal, where it is there."""
+        source, target = renaming.source, renaming.target
         opened, writeback = source.open_file, self._saver.writeback
         former = target.open_file if target is not None else None
         if writeback is None or opened is None or opened.pending is None:
@@ -185,9 +193,9 @@ class Renamer:
             pending = opened.pending
             if pending is None or pending.attempted or not opened.fresh:
                 return False
-            bucket, prefix = self._state.table.place(new_parent)
-            key = prefix + new_name.decode()
-            await self._state.access.require_write(signer, bucket, key)
+            bucket, prefix = self._state.table.place(renaming.new_parent)
+            key = prefix + renaming.new_name.decode()
+            await self._state.access.require_write(renaming.signer, bucket, key)
             replaced = former.pending if former is not None else None
             found = target.entry.stat if target is not None else None
             base = (found.etag or None) if found is not None else None
@@ -196,20 +204,13 @@ class Renamer:
             if entry.stat is not None:
                 entry = replace(entry, stat=replace(entry.stat, key=key, etag=base or ""))
             opened.fresh = pending.state.base is None and not pending.attempted
-            self._moved(source, target, new_parent, new_name, entry)
+            self._moved(renaming, entry)
             return True
 
-    def _moved(
-        self,
-        source: Inode,
-        target: Inode | None,
-        new_parent: Inode,
-        new_name: bytes,
-        entry: Entry,
-    ) -> None:
+    def _moved(self, renaming: Renaming, entry: Entry) -> None:
         """Every table says so in this one step."""
-        state = self._state
-        old_parent = source.parent
+        state, source, target = self._state, renaming.source, renaming.target
+        old_parent, new_parent = source.parent, renaming.new_parent
         self._folders.names_changed(new_parent)
         if old_parent is not None:
             self._folders.names_changed(old_parent)
@@ -219,29 +220,22 @@ class Renamer:
             target.removed = True
             state.table.detach(target)
         source.renamed_ns = state.now_ns()
-        state.table.move(source, new_parent, new_name)
+        state.table.move(source, new_parent, renaming.new_name)
         former = source.entry.stat
         if source.kept_etag is not None and former is not None and entry.stat is not None:
             source.kept_etag = entry.stat.etag if source.kept_etag == former.etag else None
         source.entry = entry
         if new_parent.listing is not None:
             row = None if stat.S_ISDIR(entry.attributes.mode) else entry.stat
-            new_parent.listing.put(new_name, row, state.now())
+            new_parent.listing.put(renaming.new_name, row, state.now())
         if entry.stat is not None and entry.stat.etag and not source.is_local:
             bucket, _ = state.table.place(new_parent)
             state.known.remember(bucket, entry.stat)
 
     # Folders.
 
-    async def _folder(
-        self,
-        source: Inode,
-        target: Inode | None,
-        new_parent: Inode,
-        new_name: bytes,
-        signer: Signer,
-    ) -> None:
-        state = self._state
+    async def _folder(self, renaming: Renaming) -> None:
+        state, source, target = self._state, renaming.source, renaming.target
         if target is not None:
             await self._remover.require_empty(target)
         async with AsyncExitStack() as stack:
@@ -252,15 +246,15 @@ class Renamer:
             # No other task ran since the last look, which found nothing more to wait for.
             stack.enter_context(source.own_change())
             bucket, prefix = state.table.place(source)
-            new_bucket, parent_prefix = state.table.place(new_parent)
-            new_prefix = f"{parent_prefix}{new_name.decode()}/"
-            await self._mover.move_all(bucket, prefix, new_bucket, new_prefix, signer)
+            new_bucket, parent_prefix = state.table.place(renaming.new_parent)
+            new_prefix = f"{parent_prefix}{renaming.new_name.decode()}/"
+            await self._mover.move_all(bucket, prefix, new_bucket, new_prefix, renaming.signer)
             entry = source.entry
             if entry.stat is not None:
                 entry = replace(entry, stat=replace(entry.stat, key=new_prefix))
             if target is not None and (entry.stat is None and target.entry.stat is not None):
                 entry = target.entry  # the marker that was there stays the folder's
-            self._moved(source, target, new_parent, new_name, entry)
+            self._moved(renaming, entry)
             for inode in state.table.below(source):
                 inode.serial += 1
                 state.listings.drop(inode)
