@@ -74,17 +74,24 @@ class Threads:
     def _submit(self, job: _Job) -> None:
         if self._token is None:
             self._token = trio.lowlevel.current_trio_token()
-        self._unfinished += 1
-        if self._unfinished > self._count:
+        if self._unfinished >= self._count:
             if self._count < self._least:
                 self._start()
             else:
                 self._crowded.set()
+        self._unfinished += 1
         self._jobs.put(job)
 
     def _start(self) -> None:
+        """One more thread; RuntimeError where not even one can be had."""
+        thread = threading.Thread(target=self._work, name="s3posixfs store", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the host's limit: with those there it goes on, only slower
+            if not self._count:
+                raise
+            return
         self._count += 1
-        threading.Thread(target=self._work, name="s3posixfs store", daemon=True).start()
 
     def _work(self) -> None:
         token = self._token

@@ -102,6 +102,7 @@ class DirectoryBackend:
         )
         self._leftovers = Leftovers(layout.root, layout.sidecars, self._scratch.fd, facts)
         self._snapshots = SnapshotCache()
+        self._uploads.finish()
 
     def close(self) -> None:
         """Remove this process's temporary files and close everything; call it once, at the end."""

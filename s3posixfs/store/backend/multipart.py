@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -33,6 +33,7 @@ from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.tree import FILE_FLAGS
 from s3posixfs.store.backend.upload_files import UploadFiles, part_name, part_numbers
 from s3posixfs.store.backend.upload_pages import page_of
+from s3posixfs.store.backend.upload_results import multipart_etag, result_of
 from s3posixfs.store.backend.upload_whole import Place, link_whole, open_whole
 
 Placing = Callable[[int, str], ObjectRecord]
@@ -71,7 +72,14 @@ class Uploads:
         os.close(self._lookup.open_bucket(bucket))
         key_path(key)
         now = self._clock.time()
-        return self._files.make(bucket, key, facts, now, checksum_algorithm, checksum_type)
+        upload_id = self._files.make(bucket, key, facts, now, checksum_algorithm, checksum_type)
+        try:
+            os.close(self._lookup.open_bucket(bucket))
+        except S3Error:  # removed meanwhile, perhaps after its uploads were
+            with suppress(S3Error), self._files.locked(bucket, upload_id, fcntl.LOCK_EX) as upload:
+                self._files.drop(bucket, upload_id, upload)
+            raise
+        return upload_id
 
     def record(self, bucket: str, key: str, upload_id: str) -> UploadRecord:
         """An upload in progress; S3Error NoSuchUpload (404)."""
@@ -111,6 +119,8 @@ class Uploads:
             parts = [
                 part for n in numbers[:max_parts] if (part := self._files.part(fd, n)) is not None
             ]
+            # One that was completed or aborted meanwhile has lost some of them.
+            self._files.check_there(bucket, upload_id, fd)
         finally:
             os.close(fd)
         last = parts[-1].number if parts else after
@@ -149,9 +159,14 @@ class Uploads:
         if any(a.number >= b.number for a, b in pairwise(parts)):
             message = "The list of parts was not in ascending order."
             raise S3Error("InvalidPartOrder", message, status=400)
+        etag = multipart_etag([part.etag for part in parts])
         try:
             with self._files.locked(bucket, upload_id, fcntl.LOCK_EX) as upload:
                 record = self._files.record(bucket, key, upload_id, upload)
+                done = result_of(self._lookup, bucket, path, upload_id, etag)
+                if done is not None:  # and then a crash or a full disk came
+                    self._files.drop(bucket, upload_id, upload)
+                    return done
                 chosen = [self._chosen(upload, part) for part in parts]
                 for part in chosen[:-1]:
                     if part.size < self._min_part_bytes:
@@ -162,7 +177,7 @@ class Uploads:
                         raise S3Error("EntityTooSmall", message, status=400)
                 facts = replace(
                     record.facts,
-                    etag=multipart_etag([part.etag for part in chosen]),
+                    etag=etag,
                     checksums=dict(checksums),
                     checksum_type=checksum_type,
                     part_sizes=tuple(part.size for part in chosen),
@@ -183,7 +198,7 @@ class Uploads:
         except S3Error as error:
             if error.code != "NoSuchUpload":
                 raise
-            done = self._completed(bucket, key, upload_id)
+            done = result_of(self._lookup, bucket, path, upload_id, etag)
             if done is None:
                 raise
             return done
@@ -194,6 +209,22 @@ class Uploads:
         with self._files.locked(bucket, upload_id, fcntl.LOCK_EX) as upload:
             self._files.record(bucket, key, upload_id, upload)
             self._files.drop(bucket, upload_id, upload)
+
+    def finish(self) -> None:
+        """Remove the uploads that became objects when a crash came: that is all that is left to do.
+
+        For a start: it looks at every upload. What can't be removed stays, as it would without.
+        """
+        for bucket, upload_id in self._files.half_completed():
+            # One that is locked is being completed by another process.
+            how = fcntl.LOCK_EX | fcntl.LOCK_NB
+            with suppress(S3Error, OSError), self._files.locked(bucket, upload_id, how) as upload:
+                record = self._files.read_record(bucket, upload_id, upload)
+                if record is None:
+                    continue
+                path = key_path(record.key)
+                if result_of(self._lookup, bucket, path, upload_id) is not None:
+                    self._files.drop(bucket, upload_id, upload)
 
     def forget_bucket(self, bucket: str) -> None:
         """Drop all uploads of a bucket."""
@@ -241,20 +272,6 @@ class Uploads:
             )
             raise S3Error("InvalidPart", message, status=400)
         return part
-
-    def _completed(self, bucket: str, key: str, upload_id: str) -> ObjectRecord | None:
-        """The object, if this upload made it: a client that asks again gets the same answer."""
-        bucket_fd = self._lookup.open_bucket(bucket)
-        try:
-            found = self._lookup.find(bucket_fd, key_path(key))
-        finally:
-            os.close(bucket_fd)
-        if found is None:
-            return None
-        found.close()
-        if found.stored is None or found.stored.upload_id != upload_id:
-            return None
-        return found.record
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,9 +382,3 @@ def _digests(
         return b""
     (algorithm,) = checksums
     return b"".join(decode(algorithm, part.checksums[algorithm]) for part in parts)
-
-
-def multipart_etag(etags: Sequence[str]) -> str:
-    """The MD5 of the parts' MD5s and their number, as S3 makes it."""
-    digests = b"".join(bytes.fromhex(etag) for etag in etags)
-    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(etags)}"

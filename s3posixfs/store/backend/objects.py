@@ -348,9 +348,11 @@ class Objects:
             # What a crash left of a change from marker to body would come back as the object.
             marker = self._lookup.open_marker(bucket_fd, source, source.folder)
             if marker is not None:
-                self._lookup.facts.remove(marker.fd)
-                os.fsync(marker.fd)
-                marker.close()
+                try:
+                    self._lookup.facts.remove(marker.fd)
+                    os.fsync(marker.fd)
+                finally:
+                    marker.close()
         old_parent = open_steps(bucket_fd, place.steps)
         try:
             self._placing.name(

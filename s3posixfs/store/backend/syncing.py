@@ -75,8 +75,6 @@ class DeferredSync:
     def __call__(self, fd: int) -> None:
         """Note an open directory; the descriptor may be closed afterwards."""
         stat = os.fstat(fd)
-        if stat.st_nlink == 0:
-            return
         identity = (stat.st_dev, stat.st_ino)
         if identity not in self._open:
             if len(self._open) >= _MOST_OPEN:

@@ -43,7 +43,7 @@ def open_steps(start: int, steps: Sequence[Step]) -> int:
     return open_directory(start, [step.name for step in steps])
 
 
-def make_directory(parent: int, name: bytes, owner: PosixOwner | None) -> int:
+def make_directory(parent: int, name: bytes | str, owner: PosixOwner | None) -> int:
     """Open a directory in an open one, making it (0755, ``owner``) where it is not there.
 
     Its name is on the disk on return, also when another thread or process made the directory a

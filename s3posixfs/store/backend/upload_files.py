@@ -7,6 +7,7 @@ alone: a part is in the object or is refused, never half.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -34,11 +35,12 @@ from s3posixfs.store.backend.syncing import SharedSync
 from s3posixfs.store.backend.tree import (
     DIRECTORY_FLAGS,
     FILE_FLAGS,
+    make_directory,
     remove_tree,
     rename_between,
     write_whole,
 )
-from s3posixfs.store.backend.upload_whole import Place, claim
+from s3posixfs.store.backend.upload_whole import WHOLE, Place, claim
 
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _UPLOAD_FILE = "upload"
@@ -71,18 +73,19 @@ class UploadFiles:
         """Make an upload's directory in one step; durable on return. Its ID."""
         upload_id = secrets.token_hex(16)
         sealed = self._sealed(key, facts, initiated, checksum_algorithm, checksum_type)
-        with suppress(FileExistsError):
-            os.mkdir(bucket, 0o700, dir_fd=self._directory)
-            os.fsync(self._directory)
         name = self._scratch.new_name()
         os.mkdir(name, 0o700, dir_fd=self._scratch.fd)
-        write_whole(self._scratch.fd, name, _UPLOAD_FILE, sealed)
-        uploads = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._directory)
         try:
-            rename_between(self._scratch.fd, name, uploads, upload_id)
-            os.fsync(uploads)
-        finally:
-            os.close(uploads)
+            write_whole(self._scratch.fd, name, _UPLOAD_FILE, sealed)
+            uploads = make_directory(self._directory, bucket, None)
+            try:
+                rename_between(self._scratch.fd, name, uploads, upload_id)
+                os.fsync(uploads)
+            finally:
+                os.close(uploads)
+        except BaseException:
+            remove_tree(self._scratch.fd, name)
+            raise
         return upload_id
 
     def reown(self, upload: UploadRecord, owner: PosixOwner) -> None:
@@ -127,19 +130,23 @@ class UploadFiles:
         try:
             fcntl.flock(fd, how)
             # Whoever held the lock before may have completed or aborted the upload.
-            again = self.open(bucket, upload_id)
-            try:
-                if os.fstat(again).st_ino != os.fstat(fd).st_ino:
-                    raise no_such_upload(upload_id)
-            finally:
-                os.close(again)
+            self.check_there(bucket, upload_id, fd)
             yield fd
         finally:
             os.close(fd)
 
+    def check_there(self, bucket: str, upload_id: str, upload: int) -> None:
+        """S3Error NoSuchUpload (404) unless an open upload is still one."""
+        again = self.open(bucket, upload_id)
+        try:
+            if os.fstat(again).st_ino != os.fstat(upload).st_ino:
+                raise no_such_upload(upload_id)
+        finally:
+            os.close(again)
+
     def record(self, bucket: str, key: str, upload_id: str, upload: int) -> UploadRecord:
         """What an open upload is to become; S3Error NoSuchUpload (404) if it is of another key."""
-        record = self._read_record(bucket, upload_id, upload)
+        record = self.read_record(bucket, upload_id, upload)
         if record is None or record.key != key:
             raise no_such_upload(upload_id)
         return record
@@ -158,7 +165,7 @@ class UploadFiles:
                 except FileNotFoundError:
                     continue
                 try:
-                    record = self._read_record(bucket, upload_id, fd)
+                    record = self.read_record(bucket, upload_id, fd)
                 finally:
                     os.close(fd)
                 if record is not None:
@@ -212,12 +219,10 @@ class UploadFiles:
         )
         os.fsync(fd)
         with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
-            old = self._sidecar(upload, number)
             try:
-                rename_between(self._scratch.fd, name, upload, part_name(number))
+                self._replace(self._scratch.fd, name, upload, number)
             except FileNotFoundError:
                 raise no_such_upload(upload_id) from None
-            self._facts.forget(old)
             self._sync(upload)
         return PartRecord(number, etag, size, now / 1e9, facts.checksums)
 
@@ -249,16 +254,12 @@ class UploadFiles:
         self._facts.write(place.claim, stored)
         os.fsync(place.claim)
         with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
-            old = self._sidecar(upload, number)
-            os.rename(place.name, part_name(number), src_dir_fd=upload, dst_dir_fd=upload)
-            self._facts.forget(old)
+            self._replace(upload, place.name, upload, number)
             self._sync(upload)
         return PartRecord(number, etag, size, now / 1e9, facts.checksums, place.offset)
 
     def drop(self, bucket: str, upload_id: str, upload: int) -> None:
         """Remove an upload: in one step for everyone else, then its files."""
-        for number in part_numbers(upload):
-            self._facts.forget(self._sidecar(upload, number))
         name = self._scratch.new_name()
         uploads = os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._directory)
         try:
@@ -266,6 +267,11 @@ class UploadFiles:
             os.fsync(uploads)
         finally:
             os.close(uploads)
+        # Not before: a crash in between would leave an upload without the facts of its parts.
+        for number in part_numbers(upload):
+            old = self._open_part(upload, number)
+            if old is not None:
+                self._forget(old)
         remove_tree(self._scratch.fd, name)
 
     def drop_bucket(self, bucket: str) -> None:
@@ -276,9 +282,27 @@ class UploadFiles:
                 self.locked(bucket, record.upload_id, fcntl.LOCK_EX) as upload,
             ):
                 self.drop(bucket, record.upload_id, upload)
-        remove_tree(self._directory, bucket)
+        try:
+            remove_tree(self._directory, bucket)
+        except OSError as error:
+            # Whoever began one meanwhile finds the bucket gone and removes it.
+            if error.errno != errno.ENOTEMPTY:
+                raise
 
-    def _read_record(self, bucket: str, upload_id: str, upload: int) -> UploadRecord | None:
+    def half_completed(self) -> list[tuple[str, str]]:
+        """Buckets and IDs of the uploads whose shared file has a name elsewhere as well."""
+        found = []
+        for bucket in _listed(self._directory, "."):
+            for upload_id in _listed(self._directory, bucket):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    path = f"{bucket}/{upload_id}/{WHOLE}"
+                    stat = os.stat(path, dir_fd=self._directory, follow_symlinks=False)
+                    if stat.st_nlink > 1:
+                        found.append((bucket, upload_id))
+        return found
+
+    def read_record(self, bucket: str, upload_id: str, upload: int) -> UploadRecord | None:
+        """What an open upload is to become; None where that can't be told."""
         try:
             fd = os.open(_UPLOAD_FILE, FILE_FLAGS, dir_fd=upload)
         except FileNotFoundError:
@@ -300,15 +324,43 @@ class UploadFiles:
             fields["ct"],
         )
 
-    def _sidecar(self, upload: int, number: int) -> str | None:
+    def _replace(self, source: int, name: str, upload: int, number: int) -> None:
+        """Make the file ``name`` of the open directory ``source`` the part."""
+        # Open until its facts are gone: its inode's number would be given to another file.
+        old = self._open_part(upload, number)
         try:
-            fd = os.open(part_name(number), FILE_FLAGS, dir_fd=upload)
+            rename_between(source, name, upload, part_name(number))
+        except BaseException:
+            if old is not None:
+                os.close(old)
+            raise
+        if old is not None:
+            self._forget(old)
+
+    def _open_part(self, upload: int, number: int) -> int | None:
+        try:
+            return os.open(part_name(number), FILE_FLAGS, dir_fd=upload)
         except FileNotFoundError:
             return None
+
+    def _forget(self, old: int) -> None:
+        """Remove the sidecar of a part that is none any more, and close it."""
         try:
-            return self._facts.sidecar_of(fd)
+            self._facts.forget(self._facts.sidecar_of(old))
         finally:
-            os.close(fd)
+            os.close(old)
+
+
+def _listed(directory: int, name: str) -> list[str]:
+    """The names in a directory, none where it is gone."""
+    try:
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def part_name(number: int) -> str:

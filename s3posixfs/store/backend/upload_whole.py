@@ -16,6 +16,7 @@ A part's place is written by one writer at a time, and by none once the part is 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import suppress
@@ -25,8 +26,12 @@ from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, OBJECT_MODE, write_all
 
 _STEP = "step"
-_WHOLE = "whole"
+WHOLE = "whole"
 _CLAIM = re.compile(r"c\d{5}")
+# What link(2) says where there are no hard links, or no more of this file.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV}
+)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -73,7 +78,7 @@ def claim(
     fd = -1
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(_WHOLE, flags, OBJECT_MODE, dir_fd=upload)
+        fd = os.open(WHOLE, flags, OBJECT_MODE, dir_fd=upload)
         if os.fstat(fd).st_nlink == 1 and not _exists(upload, part_name):
             offset = (number - 1) * step
             os.lseek(fd, offset, os.SEEK_SET)
@@ -89,7 +94,7 @@ def claim(
 
 def open_whole(upload: int) -> int:
     """The file with the parts in their places, to be read."""
-    return os.open(_WHOLE, FILE_FLAGS, dir_fd=upload)
+    return os.open(WHOLE, FILE_FLAGS, dir_fd=upload)
 
 
 def link_whole(upload: int, scratch: Scratch, size: int) -> tuple[int, str] | None:
@@ -101,18 +106,17 @@ def link_whole(upload: int, scratch: Scratch, size: int) -> tuple[int, str] | No
     if any(_CLAIM.fullmatch(name) for name in os.listdir(upload)):
         return None
     try:
-        fd = os.open(_WHOLE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=upload)
+        fd = os.open(WHOLE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=upload)
     except FileNotFoundError:
         return None
     name = scratch.new_name()
-    stat = os.fstat(fd)
-    if stat.st_size == size and stat.st_nlink == 1:
-        try:
-            os.link(_WHOLE, name, src_dir_fd=upload, dst_dir_fd=scratch.fd, follow_symlinks=False)
-        except PermissionError:  # what link(2) says where there are none
-            pass
-        else:
+    try:
+        stat = os.fstat(fd)
+        if stat.st_size == size and stat.st_nlink == 1 and _link(upload, WHOLE, scratch.fd, name):
             return fd, name
+    except BaseException:
+        os.close(fd)
+        raise
     os.close(fd)
     return None
 
@@ -139,13 +143,24 @@ def _decide(upload: int, scratch: Scratch, length: int) -> None:
     try:
         write_all(fd, b"%d" % length)
         os.fsync(fd)
-        with suppress(FileExistsError, PermissionError):
-            os.link(name, _STEP, src_dir_fd=scratch.fd, dst_dir_fd=upload, follow_symlinks=False)
-            # Before any part has a place by it: another size would have them overlap.
-            os.fsync(upload)
+        with suppress(FileExistsError):
+            if _link(scratch.fd, name, upload, _STEP):
+                # Before any part has a place by it: another size would have them overlap.
+                os.fsync(upload)
     finally:
         os.close(fd)
         scratch.discard(name)
+
+
+def _link(source: int, old: str, target: int, new: str) -> bool:
+    """Give a file another name; False where the filesystem has no hard links."""
+    try:
+        os.link(old, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True
 
 
 def _exists(upload: int, name: str) -> bool:

@@ -37,13 +37,12 @@ def complete_upload(service: Service, request: Request) -> Response:
     upload_id = request.query["uploadId"]
     try:
         upload = upload_of(service, request)
+        whole = _whole_checksum(service, request, upload, wanted, claimed)
     except S3Error as error:
         if error.code != "NoSuchUpload":
             raise
-        # Perhaps a repetition of one that succeeded, which the backend knows.
-        whole: tuple[dict[str, str], str | None] = ({}, None)
-    else:
-        whole = _whole_checksum(service, request, upload, wanted, claimed)
+        # Perhaps a repetition of one that succeeded, before or meanwhile: the backend knows.
+        whole = {}, None
     record = service.backend.complete_upload(
         request.bucket,
         request.key,
