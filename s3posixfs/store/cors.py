@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lxml import etree
-
 from s3posixfs.store import xml
 from s3posixfs.store.errors import invalid_request
 from s3posixfs.store.response import Headers
@@ -77,7 +75,7 @@ def cors_document(rules: Sequence[CorsRule]) -> bytes:
     return xml.document("CORSConfiguration", (rule.element() for rule in rules))
 
 
-def _rule(element: etree._Element) -> CorsRule:
+def _rule(element: xml.Element) -> CorsRule:
     if xml.local_name(element) != "CORSRule":
         raise xml.malformed()
     many: dict[str, list[str]] = {

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from lxml import etree
-
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES
 from s3posixfs.store import xml
@@ -105,7 +103,7 @@ def normalised(data: bytes) -> bytes:
         if xml.local_name(rule) == "Rule" and not (_text(rule, "ID") or "").strip():
             for old in [child for child in rule if xml.local_name(child) == "ID"]:
                 rule.remove(old)
-            name = etree.Element(f"{namespace}ID")
+            name = xml.Element(f"{namespace}ID")
             name.text = secrets.token_urlsafe(24)
             rule.insert(0, name)
     _rules(root)
@@ -117,14 +115,14 @@ def parse_lifecycle(data: bytes) -> tuple[LifecycleRule, ...]:
     return _rules(xml.parse(data, "LifecycleConfiguration"))
 
 
-def _rendered(element: etree._Element) -> str:
+def _rendered(element: xml.Element) -> str:
     name = xml.local_name(element)
     if len(element):
         return f"<{name}>{''.join(_rendered(child) for child in element)}</{name}>"
     return xml.leaf(name, element.text or "")
 
 
-def _rules(root: etree._Element) -> tuple[LifecycleRule, ...]:
+def _rules(root: xml.Element) -> tuple[LifecycleRule, ...]:
     rules = tuple(_rule(element) for element in root)
     if not 1 <= len(rules) <= _MAX_RULES:
         raise xml.malformed()
@@ -134,10 +132,10 @@ def _rules(root: etree._Element) -> tuple[LifecycleRule, ...]:
     return rules
 
 
-def _rule(element: etree._Element) -> LifecycleRule:
+def _rule(element: xml.Element) -> LifecycleRule:
     if xml.local_name(element) != "Rule":
         raise xml.malformed()
-    found: dict[str, etree._Element] = {}
+    found: dict[str, xml.Element] = {}
     for child in element:
         name = xml.local_name(child)
         if name in _TRANSITIONS:
@@ -181,7 +179,7 @@ class _Scope:
     smaller_than: int | None = None
 
 
-def _filter(element: etree._Element) -> _Scope:
+def _filter(element: xml.Element) -> _Scope:
     if len(element) > 1:
         raise xml.malformed()
     for child in element:
@@ -192,7 +190,7 @@ def _filter(element: etree._Element) -> _Scope:
     return _conditions(list(element))
 
 
-def _conditions(elements: Sequence[etree._Element]) -> _Scope:
+def _conditions(elements: Sequence[xml.Element]) -> _Scope:
     texts: dict[str, str] = {}
     tags: list[tuple[str, str]] = []
     for child in elements:
@@ -214,7 +212,7 @@ def _conditions(elements: Sequence[etree._Element]) -> _Scope:
     return _Scope(texts.get("Prefix", ""), checked(tags, MAX_OBJECT_TAGS), larger, smaller)
 
 
-def _expiration(element: etree._Element | None, scope: _Scope) -> tuple[int | None, float | None]:
+def _expiration(element: xml.Element | None, scope: _Scope) -> tuple[int | None, float | None]:
     """Days and date of an ``<Expiration>``, of which it has one or neither."""
     if element is None:
         return None, None
@@ -233,7 +231,7 @@ def _expiration(element: etree._Element | None, scope: _Scope) -> tuple[int | No
     return None, None
 
 
-def _noncurrent(element: etree._Element | None) -> None:
+def _noncurrent(element: xml.Element | None) -> None:
     if element is None:
         return
     fields = xml.children(element)
@@ -244,7 +242,7 @@ def _noncurrent(element: etree._Element | None) -> None:
         _positive(text, f"'{name}' for {action}")
 
 
-def _abort(element: etree._Element | None, scope: _Scope) -> int | None:
+def _abort(element: xml.Element | None, scope: _Scope) -> int | None:
     if element is None:
         return None
     fields = xml.children(element)
@@ -294,7 +292,7 @@ def _date(text: str) -> float:
     return seconds
 
 
-def _text(element: etree._Element, name: str) -> str | None:
+def _text(element: xml.Element, name: str) -> str | None:
     return next((child.text for child in element if xml.local_name(child) == name), None)
 
 

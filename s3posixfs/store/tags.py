@@ -10,8 +10,6 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote_plus
 
-from lxml import etree
-
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store import xml
 from s3posixfs.store.errors import DetailedError, invalid_argument
@@ -54,7 +52,7 @@ def tags_of_document(data: bytes, most: int) -> dict[str, str]:
     return checked([tag_of(element) for element in sets[0]], most)
 
 
-def tag_of(element: etree._Element) -> tuple[str, str]:
+def tag_of(element: xml.Element) -> tuple[str, str]:
     """Key and value of a ``<Tag>``; MalformedXML for anything else."""
     fields = xml.children(element)
     if xml.local_name(element) != "Tag" or fields.keys() != {"Key", "Value"}:

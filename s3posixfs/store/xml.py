@@ -9,15 +9,17 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
-
-from lxml import etree
+from xml.etree import ElementTree
 
 from s3posixfs.core.errors import S3Error
+
+Element = ElementTree.Element
 
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b-\x1f\ufffe\uffff]')
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+_MOST_DEPTH = 32
 XML_HEADERS = ("Content-Type", "application/xml")
 
 
@@ -83,38 +85,54 @@ def malformed(message: str = "") -> S3Error:
     )
 
 
-def parse(data: bytes, root: str) -> etree._Element:
+def parse(data: bytes, root: str) -> Element:
     """The root element of ``data``, which must be called ``root``; else S3Error MalformedXML.
 
-    The caller bounds ``data``. A document type declaration of any kind is refused.
+    The caller bounds ``data``, which is UTF-8. A document type declaration of any kind is refused.
     """
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        remove_comments=True,
-        remove_pis=True,
-        huge_tree=False,
-    )
-    try:
-        element = etree.fromstring(data, parser)
-    except (etree.XMLSyntaxError, ValueError):
-        raise malformed() from None
-    if element.getroottree().docinfo.internalDTD is not None:
+    # Looked for beforehand, so that no entity is ever declared. It is written so in UTF-8 only;
+    # and what is UTF-8 and has no NUL, Expat takes for nothing else.
+    if b"<!DOCTYPE" in data:
         raise malformed("A document type declaration is not accepted.")
+    # Not lxml: it keeps every name that it ever met, so that whoever makes up names fills the
+    # memory. Expat forgets them with the parser.
+    parser = ElementTree.XMLParser(target=_Builder(), encoding="utf-8")  # noqa: S314 (see above)
+    try:
+        if "\0" in data.decode():
+            raise malformed()
+        parser.feed(data)
+        element: Element = parser.close()
+    except (ElementTree.ParseError, ValueError):
+        raise malformed() from None
     if local_name(element) != root:
         raise malformed()
     return element
 
 
-def local_name(element: etree._Element) -> str:
+class _Builder(ElementTree.TreeBuilder):
+    """Builds elements that are not nested deeper than anything S3 takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self._depth += 1
+        if self._depth > _MOST_DEPTH:
+            raise ValueError("nested too deeply")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
+def local_name(element: Element) -> str:
     """The element's name without its namespace; clients differ in whether they send one."""
-    tag = element.tag
-    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+    return element.tag.rpartition("}")[2]
 
 
-def children(element: etree._Element) -> dict[str, str]:
+def children(element: Element) -> dict[str, str]:
     """Text of the child elements by name; a name given twice is malformed."""
     found: dict[str, str] = {}
     for child in element:

@@ -7,8 +7,6 @@ Source: the S3 user guide, "Controlling ownership of objects and disabling ACLs 
 
 from __future__ import annotations
 
-from lxml import etree
-
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store import xml
 from s3posixfs.store.errors import not_implemented
@@ -61,7 +59,7 @@ def _check_acl(request: Request, owner: str) -> None:
         raise no_acls()
 
 
-def _is_full_control(grant: etree._Element, owner: str) -> bool:
+def _is_full_control(grant: xml.Element, owner: str) -> bool:
     texts = {xml.local_name(part): part.text or "" for part in grant.iter()}
     return texts.get("ID") == owner and texts.get("Permission") == "FULL_CONTROL"
 
