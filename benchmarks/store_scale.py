@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import Maker, Request, Script, Work, drive
-from benchmarks.stores import Store, embedded, make_user, memory_mib
+from benchmarks.stores import Store, embedded, end_in_order, make_user, memory_mib
 from benchmarks.work import BUCKET, make_bucket, pages
 
 IN_FOLDER = 100
@@ -190,8 +190,9 @@ def run(numbers: Sequence[int], connections: int, folder: Path) -> Found:
                 written = list_all(store, prefix).seconds
     with embedded(folder, 1) as store:
         most = max(numbers)
-        list_all(store, f"one-{most}/")
-        measure(store, "", f"many-{most}/", "", most)
+        for place in ("one", "many"):
+            measure(store, "", f"{place}-{most}/", "", most)
+            measure(store, "", f"{place}-{most}/", "/", most)
         serve_many(store, most, connections)
         memory, peak = memory_mib(store.pids()[0])
     return Found(
@@ -234,6 +235,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the objects go (default: TMPDIR)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
+    end_in_order()
     folder = Path(tempfile.mkdtemp(prefix="s3posixfs-benchmark-", dir=options.folder))
     try:
         found = run(sorted(options.keys), options.connections, folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +34,11 @@ class Store:
     def cpu_seconds(self) -> float:
         """CPU time of all its processes so far."""
         return sum(_cpu_seconds(pid) for pid in self.pids())
+
+
+def end_in_order() -> None:
+    """On SIGTERM end as on any error: the stores are stopped and their files removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmark: ended by SIGTERM"))
 
 
 def _cpu_seconds(pid: int) -> float:

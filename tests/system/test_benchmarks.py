@@ -25,7 +25,7 @@ def test_the_benchmark_of_the_store_measures_the_embedded_one(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(file.read_text())
-    assert len(rows) == 15  # eight kinds of work, one of them only with 8 connections
+    assert len(rows) == 14  # eight kinds of work, two of them with one number of connections
     for row in rows:
         assert {figure["store"] for figure in row["figures"]} == {"s3posixfs -1", "s3posixfs -2"}
         assert all(figure["rate"] > 0 for figure in row["figures"])
