@@ -96,3 +96,31 @@ async def test_nothing_begins_for_who_was_cancelled() -> None:
             await threads.run(called.set)
         await threads.run(len, "")
     assert not called.is_set()
+
+
+async def test_a_host_that_grants_no_more_threads() -> None:
+    """With those there it goes on; where there is none the request fails, and only that."""
+    release = threading.Event()
+
+    def wait() -> None:
+        release.wait()
+
+    with closing(Threads(2, 4)) as threads, trio.fail_after(20):
+        usual = threading.stack_size(2**46)  # of so much none is granted
+        try:
+            with pytest.raises(RuntimeError):
+                await threads.run(len, "nobody there")
+            threading.stack_size(usual)
+            assert await threads.run(len, "one") == 3
+            threading.stack_size(2**46)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(threads.watch)
+                async with trio.open_nursery() as waiting:
+                    for _ in range(4):
+                        waiting.start_soon(threads.run, wait)
+                    await trio.sleep(0.05)
+                    release.set()
+                nursery.cancel_scope.cancel()
+        finally:
+            threading.stack_size(usual)
+        assert await threads.run(len, "more") == 4

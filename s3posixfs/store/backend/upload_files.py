@@ -28,7 +28,7 @@ from s3posixfs.store.backend.facts import (
     pack_object_facts,
     unpack_object_facts,
 )
-from s3posixfs.store.backend.problems import no_such_upload
+from s3posixfs.store.backend.problems import no_such_bucket, no_such_upload
 from s3posixfs.store.backend.records import ObjectFacts, PartRecord, UploadRecord
 from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.syncing import SharedSync
@@ -83,8 +83,10 @@ class UploadFiles:
                 os.fsync(uploads)
             finally:
                 os.close(uploads)
-        except BaseException:
+        except BaseException as error:
             remove_tree(self._scratch.fd, name)
+            if isinstance(error, FileNotFoundError):  # the bucket is being removed
+                raise no_such_bucket(bucket) from None
             raise
         return upload_id
 
