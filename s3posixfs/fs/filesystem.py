@@ -31,6 +31,7 @@ from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.changing import Changes
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.conflicts import Conflicts
 from s3posixfs.fs.creating import Creator
 from s3posixfs.fs.directories import Directories, Emit
 from s3posixfs.fs.entries import Entries
@@ -53,7 +54,7 @@ from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
 from s3posixfs.fs.subtree_gate import SubtreeGate
 from s3posixfs.fs.symlinks import read_target
-from s3posixfs.fs.uploading import Conflicts, Uploader, Uploading
+from s3posixfs.fs.uploading import Uploader, Uploading
 from s3posixfs.fs.watching import Watch
 from s3posixfs.fs.writeback import Writeback
 
@@ -111,15 +112,15 @@ class FileSystem:
         mover = ObjectMover(state, heads)
         self._renamer = Renamer(state, self._resolver, folders, self._remover, self._saver, mover)
         self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
-        self._uploading = self._write_back(rewriter)
+        self._uploading = self._write_back(rewriter, heads)
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
 
-    def _write_back(self, rewriter: Rewriter) -> Uploading | None:
+    def _write_back(self, rewriter: Rewriter, heads: ObjectHeads) -> Uploading | None:
         journal = self._state.staging.journal
         if journal is None:
             return None
         writeback = Writeback(self._state, journal, rewriter)
-        conflicts = Conflicts(self._state, self._resolver)
+        conflicts = Conflicts(self._state, self._entries, heads)
         uploader = Uploader(self._state, writeback, self._saver, conflicts)
         self._saver.writeback, self._saver.upload_now = writeback, uploader.upload_now
         return Uploading(writeback, uploader)

@@ -21,8 +21,6 @@ from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
 from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
 
-__all__ = ["Resolver", "absent"]
-
 ATTEMPTS = 4  # of an answer that own changes overtake
 CHANGE_SECONDS = 0.005  # between two looks whether an own change is done
 
@@ -40,9 +38,6 @@ class Resolver:
         self._keys = KeyLookup(state, entries, heads)
         self._listings = NameListings(state)
         self._ahead = LookAhead(state, self._keys.at, entries.is_fresh)
-        # Of single objects, for who has to do with names, too.
-        self.head = heads.head
-        self.file_entry = entries.of_file
 
     # Names.
 

@@ -20,8 +20,8 @@ from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.pending import Pending
-from s3posixfs.fs.resolver import absent
 from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.signers import Signer
 from s3posixfs.fs.writeback import Writeback

@@ -5,7 +5,7 @@ while, which grows; where the store cannot be reached at all, one entry after th
 whether it can. What an identity is refused waits for that identity and holds nobody up.
 
 An object that is not the one this entry was to replace is another's work. It is never written
-over unseen: see :class:`Conflicts`.
+over unseen: see :mod:`s3posixfs.fs.conflicts`.
 """
 
 from __future__ import annotations
@@ -13,24 +13,21 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body, FileRange
-from s3posixfs.core.types import MAX_KEY_BYTES, ObjectStat, PutResult
+from s3posixfs.core.types import PutResult
 from s3posixfs.data.journal_records import PendingState
 from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.shared_file import Extent
 from s3posixfs.data.upload import Target, upload
-from s3posixfs.fs.metadata import encode
+from s3posixfs.fs.conflicts import ConflictError, Conflicts
 from s3posixfs.fs.mount_state import MountState
-from s3posixfs.fs.names import MAX_NAME_BYTES
+from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.pending import Pending
-from s3posixfs.fs.resolver import Resolver, absent
-from s3posixfs.fs.rewriting import carried
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
 from s3posixfs.fs.writeback import Writeback
@@ -46,10 +43,6 @@ COMPACT_SECONDS = 5.0
 ATTEMPTS = 5  # at an object that others keep changing
 
 _CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
-
-
-class ConflictError(Exception):
-    """The object was changed by others, and the mount was told to leave such alone."""
 
 
 class MissingIdentityError(Exception):
@@ -76,89 +69,6 @@ class _Content:
         if extent is None or not length:
             return b""
         return FileRange(extent.file.fd, extent.offset + offset, length)
-
-
-class Conflicts:
-    """What is done where S3 has another object than the one that is to be replaced."""
-
-    def __init__(self, state: MountState, resolver: Resolver) -> None:
-        self._state = state
-        self._resolver = resolver
-
-    async def base(
-        self, owed: PendingState, signer: Signer
-    ) -> tuple[str | None, ObjectStat | None]:
-        """After a condition failed: the ETag that ours may replace now (``None``: no object), and
-        the object, where it is this very version already. ConflictError where ours must not."""
-        theirs = await self._found(owed, signer)
-        if theirs is None:
-            if owed.base is not None:
-                self._decide(owed, "was removed")
-            return None, None
-        mark = (theirs.metadata or {}).get("ctime", ""), theirs.size
-        if mark[0] and mark == owed.mark:
-            return theirs.etag, theirs
-        if mark[0] and mark in owed.lineage:
-            return theirs.etag, None
-        self._decide(owed, "was changed")
-        if self._state.config.conflict == "keep-both":
-            await self._keep(owed, theirs)
-        return theirs.etag, None
-
-    def _decide(self, owed: PendingState, what: str) -> None:
-        chosen = self._state.config.conflict
-        if chosen == "fail":
-            raise ConflictError(
-                f"{owed.bucket}/{owed.key} {what} by others while it was changed here; "
-                "conflict=fail leaves both as they are"
-            )
-        logger.warning(
-            "%s/%s %s by others while it was changed here (conflict=%s)",
-            *(owed.bucket, owed.key, what, chosen),
-        )
-
-    async def _found(self, owed: PendingState, signer: Signer) -> ObjectStat | None:
-        """The object that is there, asked for by whoever may."""
-        for store in (signer.store, self._state.daemon_store):
-            try:
-                return await store.head(owed.bucket, owed.key)
-            except S3Error as error:
-                if absent(error):
-                    return None
-                if error.status != 403 or store is self._state.daemon_store:
-                    raise
-        return None
-
-    async def _keep(self, owed: PendingState, theirs: ObjectStat) -> None:
-        """Copy the others' object beside, as whose it is, or by the daemon with what is proven of
-        its owner."""
-        state = self._state
-        found = await self._resolver.head(state.daemon_store, owed.bucket, owed.key, None)
-        entry = self._resolver.file_entry(owed.bucket, found)
-        signer = state.access.owner(entry)
-        settled = state.rules.settle(entry.attributes, signer)
-        beside = beside_key(owed.key, theirs)
-        await signer.store.copy(
-            owed.bucket,
-            owed.key,
-            owed.bucket,
-            beside,
-            metadata=encode(settled, found.metadata or {}),
-            content_type=found.content_type,
-            headers=carried(found),
-            source_if_match=theirs.etag,
-        )
-        logger.warning("the others' %s/%s is kept as %s", owed.bucket, owed.key, beside)
-
-
-def beside_key(key: str, theirs: ObjectStat) -> str:
-    """Where another's version of an object goes: the same name for the same version."""
-    when = datetime.fromtimestamp(theirs.last_modified, UTC).strftime("%Y%m%dT%H%M%SZ")
-    suffix = f".conflict-{when}-{theirs.etag[:8]}"
-    folder, slash, name = key.rpartition("/")
-    room = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(f"{folder}{slash}".encode())) - len(suffix)
-    short = name.encode()[: max(room, 0)].decode(errors="ignore")
-    return f"{folder}{slash}{short}{suffix}"
 
 
 class Uploader:
