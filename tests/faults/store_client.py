@@ -84,6 +84,7 @@ class Client:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
+        self.disk_is_gone = False  # then an error of the store is no answer
         self.objects: dict[str, set[Version | None]] = {}
         self.uploads: list[Upload] = []
         # Keys of uploads that were begun without an answer: their IDs are not known.
@@ -306,6 +307,6 @@ class Client:
             raise Unanswered from error
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == 503:
+            if status == 503 or (status >= 500 and self.disk_is_gone):
                 raise Unanswered from error
             raise

@@ -3,12 +3,14 @@
 ::
 
     python -m tests.faults.store_rounds --rounds 100
+    python -m tests.faults.store_rounds --rounds 100 --power-loss xfs
 
 Each round clients put, rename and remove objects, send parts, complete and abort uploads, on a
 store with two workers. At a random moment one worker is killed, or all processes at once. After
 the next start everything is compared with what the clients were told: objects byte by byte with
-ETag and owner, parts, uploads, and the files that lie in the root. Prints its counts; the exit
-status is 1 where anything was wrong.
+ETag and owner, parts, uploads, and the files that lie in the root. With
+``--power-loss`` the filesystem is cut off in every round, and what was not synced is lost. Prints
+its counts; the exit status is 1 where anything was wrong.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
+from tests.faults.cut_disk import CutDisk
 from tests.faults.store_client import BUCKET, Client, Unanswered, Upload, Version, md5
 from tests.store_process import StoreProcess
 
@@ -38,11 +41,13 @@ _UID = 1500
 class Rounds:
     """A store with two workers, its clients, and what they know of it."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, disk: CutDisk | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self._chance = random.Random(seed)
-        self._store = StoreProcess(folder / "store", arguments=["--workers", "2"])
+        self._disk = disk
+        where = folder if disk is None else disk.path
+        self._store = StoreProcess(where / "store", arguments=["--workers", "2"])
 
     def run(self, rounds: int) -> None:
         """All rounds, or as many as go well."""
@@ -55,6 +60,8 @@ class Rounds:
                 for number in range(CLIENTS)
             ]
             clients[0].s3.create_bucket(Bucket=BUCKET)
+            if self._disk is not None:
+                os.sync()
             for _ in range(rounds):
                 self._round(clients)
                 if self.problems:
@@ -68,7 +75,7 @@ class Rounds:
 
     def _round(self, clients: list[Client]) -> None:
         store = self._store
-        everything = self._chance.random() < 0.6
+        everything = self._disk is not None or self._chance.random() < 0.6
         ending = threading.Event()
         threads = [
             threading.Thread(target=client.work, args=(ending, everything)) for client in clients
@@ -77,6 +84,11 @@ class Rounds:
             thread.start()
         time.sleep(0.2 + self._chance.random() * 1.5)
         workers = _children(store.pid)
+        if self._disk is not None:
+            for client in clients:
+                client.disk_is_gone = True
+            self._disk.cut()
+            self.counts["power lost"] += 1
         if everything:
             # The parent first: a worker that it sees end would be started again.
             os.kill(store.pid, signal.SIGSTOP)
@@ -93,6 +105,12 @@ class Rounds:
             thread.join(60)
         if not everything and store.stop() != 0:
             self.problems.append("the store did not end well")
+        if self._disk is not None:
+            for pid in workers:
+                _wait_for_end(pid)
+            self._disk.again()
+            for client in clients:
+                client.disk_is_gone = False
         store.start()
         self.counts["rounds"] += 1
         for client in clients:
@@ -221,16 +239,23 @@ def _children(pid: int) -> list[int]:
     return []
 
 
+def _wait_for_end(pid: int) -> None:
+    while Path(f"/proc/{pid}/fd").exists():
+        time.sleep(0.01)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--folder", type=Path, default=None, help="where the store's files go")
+    parser.add_argument("--power-loss", choices=("xfs", "ext4"), default=None)
     chosen = parser.parse_args()
     seed = chosen.seed if chosen.seed is not None else random.randrange(2**32)
     folder = Path(tempfile.mkdtemp(prefix="s3posixfs-store-rounds-", dir=chosen.folder))
     folder.chmod(0o755)
-    rounds = Rounds(folder, seed)
+    disk = None if chosen.power_loss is None else CutDisk(folder, chosen.power_loss)
+    rounds = Rounds(folder, seed, disk)
     try:
         rounds.run(chosen.rounds)
     finally:
@@ -240,6 +265,8 @@ def main() -> int:
         print(f"lost, mixed or left: {len(rounds.problems)}")
         for problem in rounds.problems:
             print(problem)
+        if disk is not None:
+            disk.close()
     if not rounds.problems:
         shutil.rmtree(folder)
     return 1 if rounds.problems else 0
