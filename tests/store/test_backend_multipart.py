@@ -14,8 +14,8 @@ import pytest
 from s3posixfs.core.clock import OffsetClock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store.backend.directory import DirectoryBackend
-from s3posixfs.store.backend.multipart import multipart_etag
 from s3posixfs.store.backend.records import CompletedPart, Condition
+from s3posixfs.store.backend.upload_results import multipart_etag
 from tests.store.backend_kit import ALICE, BUCKET, backend_at, facts_of, keys, md5, put, read
 
 KEY = "folder/big"
