@@ -28,6 +28,11 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Director
     made.close()
 
 
+def sidecars_in(folder: Path) -> set[Path]:
+    found = (folder / "root" / ".s3posixfs" / "sidecars").rglob("*")
+    return {path for path in found if path.is_file()}
+
+
 def at_once(*jobs: Callable[[], None]) -> None:
     """Run jobs in threads; what one raises is raised here."""
     errors: list[BaseException] = []
@@ -139,6 +144,36 @@ def test_uploads_that_begin_while_their_bucket_goes(
     (scratch,) = (internal / "tmp").iterdir()
     assert list(scratch.iterdir()) == []
     assert list((internal / "uploads").glob("brief/*")) == []
+
+
+def test_objects_that_are_hard_links_of_each_other(
+    backend: DirectoryBackend, tmp_path: Path
+) -> None:
+    """Made by a local program, as backups do: each is an object of its own, facts included."""
+    folder = tmp_path / "root" / BUCKET
+    before = sidecars_in(tmp_path)
+    large = {f"key-{number}": "v" * 200 for number in range(30)}  # too much for ext4's xattrs
+    for name, metadata in (("small", {"k": "v"}), ("large", large)):
+        facts = facts_of(BODY, metadata=metadata)
+        for change in ("replaced", "removed", "renamed"):
+            key, copy = f"{name}-{change}", f"{name}-{change}-copy"
+            put(backend, key, BODY, facts)
+            os.link(folder / key, folder / copy)
+            if change == "replaced":
+                put(backend, key, b"new")
+            elif change == "removed":
+                backend.delete(BUCKET, key)
+            else:
+                backend.rename(BUCKET, key, copy)
+                with pytest.raises(S3Error) as gone:
+                    backend.head(BUCKET, key)
+                assert gone.value.code == "NoSuchKey"
+            found = backend.head(BUCKET, copy)
+            assert (found.etag, found.metadata) == (md5(BODY), metadata)
+            backend.delete(BUCKET, copy)
+    backend.delete(BUCKET, "small-replaced")
+    backend.delete(BUCKET, "large-replaced")
+    assert sidecars_in(tmp_path) == before
 
 
 def test_what_fails_for_want_of_room_leaves_nothing_open(tmp_path: Path) -> None:

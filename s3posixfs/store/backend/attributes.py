@@ -161,6 +161,14 @@ class FactsStore:
             with suppress(FileNotFoundError):
                 os.unlink(f"{sidecar[-2:]}/{sidecar}", dir_fd=self._sidecars)
 
+    def forget_of(self, fd: int, sidecar: str | None) -> None:
+        """:meth:`forget` the sidecar of an open file that lost its name, unless it has others.
+
+        A local program can have made hard links: those are still read by it.
+        """
+        if sidecar is not None and os.fstat(fd).st_nlink == 0:
+            self.forget(sidecar)
+
     def _placed(self, fd: int, stored: StoredFacts) -> StoredFacts:
         return StoredFacts(
             stored.facts,

@@ -355,15 +355,13 @@ class Objects:
                     marker.close()
         old_parent = open_steps(bucket_fd, place.steps)
         try:
-            self._placing.name(
-                bucket_fd,
-                target,
-                old_parent,
-                place.name,
-                parent,
-                owner,
-                present,
-            )
+            if present is not None and os.path.samestat(found.stat, present.stat):
+                # Two names of one file, by a local program: rename(2) would leave both.
+                os.unlink(place.name, dir_fd=old_parent)
+            else:
+                self._placing.name(
+                    bucket_fd, target, old_parent, place.name, parent, owner, present
+                )
             self._sync(parent)
             if not os.path.samestat(os.fstat(parent), os.fstat(old_parent)):
                 self._sync(old_parent)

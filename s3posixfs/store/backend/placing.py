@@ -92,7 +92,8 @@ class Placing:
         if present is not None and present.place is None:
             self._lookup.facts.remove(present.fd)
             os.fsync(present.fd)
-        self._lookup.facts.forget(sidecar)
+        if present is not None:
+            self._lookup.facts.forget_of(present.fd, sidecar)
 
     def mark(
         self,
@@ -109,9 +110,10 @@ class Placing:
         except FileNotFoundError:
             raise Again from None
         try:
-            sidecars = [self._lookup.facts.outgrown(fd)]
+            outgrown = self._lookup.facts.outgrown(fd)
+            sidecar = None
             if present is not None and present.place is not None:
-                sidecars.append(self._lookup.facts.sidecar_of(present.fd))
+                sidecar = self._lookup.facts.sidecar_of(present.fd)
             stat = self.own(fd, facts.owner)
             stored = StoredFacts(facts, 0, 0, now, stat.st_uid, stat.st_gid)
             self._lookup.facts.write(fd, stored)
@@ -120,8 +122,9 @@ class Placing:
             os.fsync(fd)
         finally:
             os.close(fd)
-        for sidecar in sidecars:
-            self._lookup.facts.forget(sidecar)
+        self._lookup.facts.forget(outgrown)
+        if present is not None:
+            self._lookup.facts.forget_of(present.fd, sidecar)
         return marker_record(path.key, stat, stored, self._lookup.user_of_uid)
 
     def remove(
@@ -147,7 +150,7 @@ class Placing:
         sidecar = facts.sidecar_of(found.fd)
         if found.place is path.plain:
             self.unlink(bucket_fd, path.plain, sync)
-        facts.forget(sidecar)
+        facts.forget_of(found.fd, sidecar)
 
     def unlink(self, bucket_fd: int, place: Place, sync: Callable[[int], None] = os.fsync) -> None:
         """Unlink a file, if it is there, and make that durable."""
