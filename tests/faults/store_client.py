@@ -84,7 +84,7 @@ class Client:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.disk_is_gone = False  # then an error of the store is no answer
+        self.disk_is_gone = False  # then nothing that the store says is an answer
         self.objects: dict[str, set[Version | None]] = {}
         self.uploads: list[Upload] = []
         # Keys of uploads that were begun without an answer: their IDs are not known.
@@ -302,11 +302,16 @@ class Client:
     def _ask(self, call: Callable[[], Result]) -> Result:
         """Unanswered where the store went away; what it should not say is a problem."""
         try:
-            return call()
+            answer = call()
         except BotoCoreError as error:
             raise Unanswered from error
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == 503 or (status >= 500 and self.disk_is_gone):
+            if status == 503 or self.disk_is_gone:
                 raise Unanswered from error
             raise
+        if self.disk_is_gone:
+            # XFS says yes to the fsync of a folder also when it has been shut down; a host without
+            # power would say nothing.
+            raise Unanswered
+        return answer
