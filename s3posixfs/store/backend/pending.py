@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from s3posixfs.store.backend.early_writing import STEP_BYTES, begin_writing
 from s3posixfs.store.backend.problems import translated
 from s3posixfs.store.backend.scratch import Scratch
 from s3posixfs.store.backend.tree import write_all
@@ -26,12 +27,13 @@ class Pending:
     For one thread at a time. Used in a ``with`` statement it is aborted unless it was committed.
     """
 
-    __slots__ = ("_fd", "_size", "start")
+    __slots__ = ("_begun", "_fd", "_size", "start")
 
     def __init__(self, fd: int, start: int = 0) -> None:
         """``fd`` is at ``start``, where the bytes begin; :meth:`_forget` gives it back."""
         self._fd = fd
         self._size = 0
+        self._begun = 0  # of it, what the disk has been told to write
         self.start = start
 
     @property
@@ -49,6 +51,9 @@ class Pending:
         self._check_room(len(data))
         write_all(self._fd, data)
         self._size += len(data)
+        if self._size - self._begun >= STEP_BYTES:
+            begin_writing(self._fd, self.start + self._begun, self._size - self._begun)
+            self._begun = self._size
 
     @translated
     def write_from(self, fd: int, offset: int, length: int) -> None:
