@@ -47,8 +47,10 @@ def bed(request: pytest.FixtureRequest, module_folder: Path) -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def embedded(module_folder: Path) -> Iterator[EmbeddedBed]:
-    """The embedded store alone, for what no other store has."""
-    with EmbeddedBed(module_folder) as bed:
+    """The embedded store alone, for what no other store has: beside the one of ``bed``."""
+    folder = module_folder / "alone"
+    folder.mkdir(mode=0o755)
+    with EmbeddedBed(folder) as bed:
         yield bed
 
 
