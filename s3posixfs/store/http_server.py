@@ -28,6 +28,7 @@ from s3posixfs.store.http_head import (
     parse_head,
 )
 from s3posixfs.store.response import HeadWriter, Response
+from s3posixfs.store.threads import Bulk
 from s3posixfs.store.transport import PlainTransport, TlsTransport, Transport
 
 log = logging.getLogger(__name__)
@@ -88,12 +89,12 @@ class HttpServer:
         self,
         application: Application,
         *,
-        threads: trio.CapacityLimiter,
+        bulk: Bulk,
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._application = application
-        self._threads = threads
+        self._bulk = bulk
         self._tls = tls
         self._limits = limits or Limits()
         self._heads = HeadWriter()
@@ -176,9 +177,9 @@ class HttpServer:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:
-                transport = PlainTransport(sock, peer, self._threads, self._limits.stall)
+                transport = PlainTransport(sock, peer, self._bulk, self._limits.stall)
             else:
-                transport = TlsTransport(sock, peer, self._threads, self._limits.stall, self._tls)
+                transport = TlsTransport(sock, peer, self._bulk, self._limits.stall, self._tls)
                 if not await self._handshake(transport):
                     return
             await self._requests(transport)

@@ -15,7 +15,7 @@ from s3posixfs.core.types import MIB
 from s3posixfs.store.http_body import Body
 from s3posixfs.store.payload import Claims, Proven, Verifier
 from s3posixfs.store.request import Request
-from s3posixfs.store.threads import Threads
+from s3posixfs.store.threads import Bulk, Threads
 
 SMALL_BYTES = 256 * 1024
 _BUFFER_BYTES = MIB
@@ -39,10 +39,10 @@ SinkType = TypeVar("SinkType", bound=Sink)
 class Ingestor:
     """Receives bodies; counts those under way to keep their memory bounded."""
 
-    def __init__(self, writing: Threads, threads: trio.CapacityLimiter) -> None:
-        """Small bodies are taken by ``writing``, large ones by threads that ``threads`` bounds."""
+    def __init__(self, writing: Threads, bulk: Bulk) -> None:
+        """Small bodies are taken by ``writing``, large ones by ``bulk``."""
         self._writing = writing
-        self._threads = threads
+        self._bulk = bulk
         self._under_way = 0
 
     async def receive(
@@ -75,7 +75,7 @@ class Ingestor:
     ) -> Result:
         size = _BUFFER_BYTES if self._under_way <= _CROWDED else _CROWDED_BUFFER_BYTES
         verifier = Verifier(request, claims)
-        sink = await trio.to_thread.run_sync(begin, limiter=self._threads)
+        sink = await self._bulk.run(begin)
         try:
             full, empty = memoryview(bytearray(size)), memoryview(bytearray(size))
             count = await _fill(request.body, full)
@@ -86,10 +86,10 @@ class Ingestor:
             def finish() -> Result:
                 return commit(sink, verifier.finish())
 
-            return await trio.to_thread.run_sync(finish, limiter=self._threads)
+            return await self._bulk.run(finish)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(sink.abort, limiter=self._threads)
+                await self._bulk.run(sink.abort)
 
     async def _step(
         self,
@@ -105,7 +105,7 @@ class Ingestor:
 
         async def attempt(function: Callable[[Sequence[memoryview]], None]) -> None:
             try:
-                await trio.to_thread.run_sync(function, pieces, limiter=self._threads)
+                await self._bulk.run(function, pieces)
             except Exception as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
@@ -115,7 +115,7 @@ class Ingestor:
             for part in parts:
                 sink.write(part)
 
-        pieces = await trio.to_thread.run_sync(verifier.decode, data, limiter=self._threads)
+        pieces = await self._bulk.run(verifier.decode, data)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attempt, verifier.hash_md5)
             nursery.start_soon(attempt, others)

@@ -30,7 +30,7 @@ from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.lifecycle import DAY_SECONDS
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
-from s3posixfs.store.threads import Threads
+from s3posixfs.store.threads import Bulk, Threads, share_a_processor
 
 # Threads of one process: for what moves large bodies, and for each request (least, most).
 _BULK_THREADS = 64
@@ -166,17 +166,19 @@ async def serve(
     *,
     clock: Clock,
     ready: Callable[[], None],
+    number: int = 0,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is in flight and return.
 
-    Calls ``ready`` once connections are accepted. Raises OperatorError where the state, the
-    root, the certificate or the audit log can't be used. Closes ``listeners``.
+    ``number`` is that of this process among the workers. Calls ``ready`` once connections are
+    accepted. Raises OperatorError where the state, the root, the certificate or the audit log
+    can't be used. Closes ``listeners``.
     """
     least_session = least_session_seconds()
     day = day_seconds()
     tls = tls_context(config)
     prepare_root(config.root, config.state)
-    bulk = trio.CapacityLimiter(_BULK_THREADS)
+    bulk = Bulk(_BULK_THREADS, share_a_processor(number))
     with (
         State.open(config.state, create=True, clock=clock) as state,
         closing(
@@ -210,7 +212,7 @@ async def serve(
         )
         application = StoreApplication(service, audit, domain=config.domain)
         limits = Limits.within(raise_open_files())
-        server = HttpServer(application, threads=bulk, tls=tls, limits=limits)
+        server = HttpServer(application, bulk=bulk, tls=tls, limits=limits)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             # What is done while the store ends is in the audit log too: that ends last.
             async with trio.open_nursery() as auditing:

@@ -14,6 +14,7 @@ from typing import Protocol
 import trio
 
 from s3posixfs.core.types import MIB
+from s3posixfs.store.threads import Bulk
 
 _SENDFILE_BYTES = 8 * MIB
 _TLS_READ_BYTES = 256 * 1024
@@ -57,15 +58,13 @@ class Transport(Protocol):
 class PlainTransport:
     """HTTP without TLS."""
 
-    __slots__ = ("_limiter", "_socket", "_stall", "peer")
+    __slots__ = ("_bulk", "_socket", "_stall", "peer")
     secure = False
 
-    def __init__(
-        self, sock: socket.socket, peer: str, limiter: trio.CapacityLimiter, stall: float
-    ) -> None:
+    def __init__(self, sock: socket.socket, peer: str, bulk: Bulk, stall: float) -> None:
         sock.setblocking(False)
         self._socket = sock
-        self._limiter = limiter
+        self._bulk = bulk
         self._stall = stall
         self.peer = peer
 
@@ -96,9 +95,7 @@ class PlainTransport:
         while offset < end:
             # In a thread, because reading the file may wait for the disk. It stops where the
             # socket is full, so that a slow client occupies no thread.
-            offset, full = await trio.to_thread.run_sync(
-                self._send_some, fd, offset, end, limiter=self._limiter
-            )
+            offset, full = await self._bulk.run(self._send_some, fd, offset, end)
             if full:
                 with trio.fail_after(self._stall):
                     await trio.lowlevel.wait_writable(self._socket)
@@ -126,14 +123,14 @@ class PlainTransport:
 class TlsTransport:
     """HTTPS."""
 
-    __slots__ = ("_limiter", "_stall", "_stream", "peer")
+    __slots__ = ("_bulk", "_stall", "_stream", "peer")
     secure = True
 
     def __init__(
         self,
         sock: socket.socket,
         peer: str,
-        limiter: trio.CapacityLimiter,
+        bulk: Bulk,
         stall: float,
         context: ssl.SSLContext,
     ) -> None:
@@ -142,7 +139,7 @@ class TlsTransport:
         self._stream: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
             stream, context, server_side=True, https_compatible=True
         )
-        self._limiter = limiter
+        self._bulk = bulk
         self._stall = stall
         self.peer = peer
 
@@ -168,9 +165,7 @@ class TlsTransport:
     async def send_file(self, fd: int, offset: int, length: int) -> None:
         end = offset + length
         while offset < end:
-            data = await trio.to_thread.run_sync(
-                os.pread, fd, min(_TLS_READ_BYTES, end - offset), offset, limiter=self._limiter
-            )
+            data = await self._bulk.run(os.pread, fd, min(_TLS_READ_BYTES, end - offset), offset)
             if not data:
                 raise OSError("the file became shorter while it was sent")
             await self.send(data)

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from types import FrameType
 
 import trio
@@ -52,9 +53,14 @@ def run(config: ServerConfig, workers: int, ready: Callable[[str], None]) -> int
     return _Supervisor(config, listeners, workers).run(lambda: ready(url))
 
 
-def _serve(config: ServerConfig, listeners: list[socket.socket], ready: Callable[[], None]) -> None:
+def _serve(
+    config: ServerConfig,
+    listeners: list[socket.socket],
+    ready: Callable[[], None],
+    number: int = 0,
+) -> None:
     async def main() -> None:
-        await server.serve(config, listeners, clock=SystemClock(), ready=ready)
+        await server.serve(config, listeners, clock=SystemClock(), ready=ready, number=number)
 
     try:
         trio.run(main)
@@ -71,6 +77,7 @@ class _Supervisor:
         self._listeners = listeners
         self._workers = workers
         self._children: dict[int, float] = {}
+        self._numbers: dict[int, int] = {}  # of the children, from 0 on
         self._due: list[float] = []  # when workers are to be started again, by the monotonic clock
         self._early: deque[float] = deque()  # when workers ended soon after their start
         self._ending = False
@@ -105,9 +112,12 @@ class _Supervisor:
 
     def _fork(self, ready_pipe: int | None) -> None:
         sys.stdout.flush()
+        taken = set(self._numbers.values())
+        number = next(number for number in count() if number not in taken)
         pid = os.fork()
         if pid:
             self._children[pid] = time.monotonic()
+            self._numbers[pid] = number
             if self._ending:
                 self._end_all()
             return
@@ -124,7 +134,7 @@ class _Supervisor:
                     os.write(ready_pipe, b"1")
                     os.close(ready_pipe)
 
-            _serve(self._config, self._listeners, ready)
+            _serve(self._config, self._listeners, ready, number)
             status = 0
         except OperatorError as error:
             sys.stderr.write(f"s3posixfs: {error}\n")
@@ -165,6 +175,7 @@ class _Supervisor:
             if not pid:
                 return
             started = self._children.pop(pid, 0.0)
+            self._numbers.pop(pid, None)
             if self._ending:
                 continue
             status = os.waitstatus_to_exitcode(raw)

@@ -14,6 +14,7 @@ from s3posixfs.store.http_body import BodyReader, Pace
 from s3posixfs.store.http_head import RequestHead
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.response import Response
+from s3posixfs.store.threads import Bulk
 
 
 class Echo:
@@ -43,7 +44,7 @@ class EchoApplication:
 
 @asynccontextmanager
 async def serving(limits: Limits) -> AsyncIterator[tuple[HttpServer, int]]:
-    server = HttpServer(EchoApplication(), threads=trio.CapacityLimiter(2), limits=limits)
+    server = HttpServer(EchoApplication(), bulk=Bulk(2), limits=limits)
     listeners = listen("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]
     with trio.fail_after(20):

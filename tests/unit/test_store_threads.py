@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from s3posixfs.store.threads import Threads
+from s3posixfs.store.threads import Bulk, Threads, share_a_processor
 
 
 @contextmanager
@@ -124,3 +125,23 @@ async def test_a_host_that_grants_no_more_threads() -> None:
         finally:
             threading.stack_size(usual)
         assert await threads.run(len, "more") == 4
+
+
+async def test_what_is_small_shares_a_processor_and_bodies_do_not() -> None:
+    """In a thread of its own, as where a thread stays is for good."""
+    before = os.sched_getaffinity(0)
+    found: list[set[int]] = []
+
+    async def look() -> None:
+        allowed = share_a_processor(5)
+        assert set(allowed) == before
+        found.append(os.sched_getaffinity(0))
+        with closing(Threads(1, 1)) as threads:
+            found.append(await threads.run(os.sched_getaffinity, 0))
+        found.append(await Bulk(1, allowed).run(os.sched_getaffinity, 0))
+
+    await trio.to_thread.run_sync(trio.run, look)
+    loop, small, bulk = found
+    assert loop == small
+    assert len(loop) == 1
+    assert bulk == before
