@@ -167,10 +167,11 @@ async def serve(
     clock: Clock,
     ready: Callable[[], None],
     number: int = 0,
+    processes: int = 1,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is in flight and return.
 
-    ``number`` is that of this process among the workers. Calls ``ready`` once connections are
+    ``number`` is that of this process among ``processes``. Calls ``ready`` once connections are
     accepted. Raises OperatorError where the state, the root, the certificate or the audit log
     can't be used. Closes ``listeners``.
     """
@@ -178,7 +179,7 @@ async def serve(
     day = day_seconds()
     tls = tls_context(config)
     prepare_root(config.root, config.state)
-    bulk = Bulk(_BULK_THREADS, share_a_processor(number))
+    bulk = Bulk(_BULK_THREADS, share_a_processor(number, processes))
     with (
         State.open(config.state, create=True, clock=clock) as state,
         closing(

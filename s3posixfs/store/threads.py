@@ -146,13 +146,16 @@ class Bulk:
         return call()
 
 
-def share_a_processor(number: int) -> Collection[int]:
+def share_a_processor(number: int, processes: int = 1) -> Collection[int]:
     """Keep this thread, and those it makes, on one of the processors it may use; which those are.
 
-    ``number`` counts the processes that do so on this host: each takes the next one.
+    ``number`` is that of this process among ``processes`` that do so: each takes the next one.
+    Where there are no more processors than processes nothing is done: then clients need some of
+    each, and the kernel knows better (two on two: 4,300 GETs a second, and 3,250 bound).
     """
     allowed = sorted(os.sched_getaffinity(0))
-    _stay_on(allowed[number % len(allowed) :][:1])
+    if processes < len(allowed):
+        _stay_on(allowed[number : number + 1])
     return allowed
 
 

@@ -58,9 +58,17 @@ def _serve(
     listeners: list[socket.socket],
     ready: Callable[[], None],
     number: int = 0,
+    processes: int = 1,
 ) -> None:
     async def main() -> None:
-        await server.serve(config, listeners, clock=SystemClock(), ready=ready, number=number)
+        await server.serve(
+            config,
+            listeners,
+            clock=SystemClock(),
+            ready=ready,
+            number=number,
+            processes=processes,
+        )
 
     try:
         trio.run(main)
@@ -134,7 +142,7 @@ class _Supervisor:
                     os.write(ready_pipe, b"1")
                     os.close(ready_pipe)
 
-            _serve(self._config, self._listeners, ready, number)
+            _serve(self._config, self._listeners, ready, number, self._workers)
             status = 0
         except OperatorError as error:
             sys.stderr.write(f"s3posixfs: {error}\n")
