@@ -132,8 +132,8 @@ class _Supervisor:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
+            for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(one, signal.SIG_DFL)
             os.close(self._held)
             threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
 
