@@ -17,13 +17,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from s3posixfs.identity.policy import AccessRequest, decide, parse_policy
+from tests.store.node_kit import NodeProgram
 from tests.unit.test_policy_campaign import ARN, TEXTS, Generator
 
 PACKAGE = "@cloud-copilot/iam-simulate@0.1.173"
@@ -104,32 +103,9 @@ def decided(case: dict[str, Any]) -> str:
 
 
 def test_another_simulator_decides_the_same(module_folder: Path) -> None:
-    npm, node = shutil.which("npm"), shutil.which("node")
-    assert npm is not None, "npm is missing; scripts/test installs it"
-    assert node is not None, "node is missing; scripts/test installs it"
-    folder = module_folder / "simulator"
-    folder.mkdir()
-    (folder / "package.json").write_text('{"private": true, "type": "module"}')
-    installed = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert installed.returncode == 0, f"npm could not install {PACKAGE}: {installed.stderr}"
-    shutil.copy(SCRIPT, folder)
+    program = NodeProgram(module_folder / "simulator", SCRIPT, [PACKAGE])
     asked = cases()
-    done = subprocess.run(
-        [node, SCRIPT.name],
-        cwd=folder,
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = program.run(json.dumps(asked))
     assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
     ours = [decided(case) for case in asked]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -21,7 +22,7 @@ _NO_COPY_RANGE = frozenset(
 Result = TypeVar("Result")
 
 
-class Pending:
+class Pending(ABC):
     """A range of a file that takes bytes in order and is then committed or aborted.
 
     For one thread at a time. Used in a ``with`` statement it is aborted unless it was committed.
@@ -84,11 +85,13 @@ class Pending:
     ) -> None:
         self.abort()
 
+    @abstractmethod
     def _check_room(self, length: int) -> None:
         """Raise where ``length`` more bytes would be too many."""
 
+    @abstractmethod
     def _forget(self) -> None:
-        raise NotImplementedError
+        """Close and drop what the bytes went to."""
 
 
 class ScratchFile(Pending):
@@ -100,6 +103,9 @@ class ScratchFile(Pending):
         self._scratch = scratch
         self._open, self._name = scratch.new_file()
         super().__init__(self._open)
+
+    def _check_room(self, length: int) -> None:
+        """It has a file to itself: there is room for any length."""
 
     def _forget(self) -> None:
         os.close(self._open)
