@@ -36,7 +36,7 @@ _Job = tuple[trio.lowlevel.Task, Callable[[], object]]
 class Threads:
     """A pool of at least ``least`` and at most ``most`` threads; for one trio loop.
 
-    Use it in an ``async with`` statement, which ends the threads.
+    :meth:`watch` has to run beside; :meth:`close` ends the threads.
     """
 
     def __init__(self, least: int, most: int) -> None:
