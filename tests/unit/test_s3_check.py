@@ -84,11 +84,10 @@ async def test_nobody_listens() -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     await listeners[0].aclose()
-    began = time.monotonic()
-    text = await complaint(f"http://127.0.0.1:{port}")
+    with trio.fail_after(60):
+        text = await complaint(f"http://127.0.0.1:{port}")
     assert f"cannot reach http://127.0.0.1:{port}" in text
     assert "refused" in text
-    assert time.monotonic() - began < 5
 
 
 async def test_name_that_does_not_resolve() -> None:
