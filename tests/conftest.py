@@ -22,16 +22,20 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What a test needs and does not find fails it, unless somebody asked for it to be left out."""
     if os.geteuid() != 0:
         raise pytest.UsageError(
             "the tests act as several users, which takes root: run scripts/test, or sudo pytest"
         )
-    if os.environ.get("S3POSIXFS_TEST_NO_RGW"):
-        for item in items:
-            if item.get_closest_marker("rgw") is not None:
-                item.add_marker(pytest.mark.skip(reason="S3POSIXFS_TEST_NO_RGW is set"))
+    for item in items:
+        of_gateway = item.get_closest_marker("rgw") is not None
+        if of_gateway and os.environ.get("S3POSIXFS_TEST_NO_RGW"):
+            item.add_marker(pytest.mark.skip(reason="S3POSIXFS_TEST_NO_RGW is set"))
+        # Of several workers one has all tests of the gateway, which some of them stop, and the
+        # tests of a file stay together, for they share a store.
+        file = str(item.path.relative_to(config.rootpath))
+        item.add_marker(pytest.mark.xdist_group("gateway" if of_gateway else file))
     mounted = [item for item in items if item.get_closest_marker("mount") is not None]
     if os.environ.get("S3POSIXFS_TEST_NO_MOUNT"):
         for item in mounted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -226,6 +227,17 @@ class Bed:
         self.clock.offset += seconds
 
 
+class StillClock(OffsetClock):
+    """What is cached grows old by ``Bed.pass_time`` alone, not because the machine is busy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self._began + self.offset
+
+
 @asynccontextmanager
 async def filesystem_bed(
     tmp_path: Path,
@@ -239,7 +251,7 @@ async def filesystem_bed(
     store: MemoryStore | None = None,
 ) -> AsyncIterator[Bed]:
     """A started filesystem over a new store with the bucket ``shared``, or over ``store``."""
-    clock = OffsetClock()
+    clock = StillClock()
     if store is None:
         store = MemoryStore(BUCKET, clock=clock, capabilities=capabilities, authorize=authorize)
     signers = MemorySigners(store, identities, wrap)
