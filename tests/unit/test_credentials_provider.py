@@ -268,7 +268,7 @@ async def test_a_process_that_hangs_is_given_up_and_not_started_again(
 ) -> None:
     count = aws / "count"
     program = aws / "process"
-    program.write_text(f"#!/bin/sh\necho x >> {count}\nsleep 3\nexit 1\n")
+    program.write_text(f"#!/bin/sh\necho x >> {count}\nsleep 30\nexit 1\n")
     program.chmod(0o755)
     (aws / "config").write_text(f"[profile p]\ncredential_process = {program}\n")
     provider = ProfileProvider("p", clock=SystemClock())
