@@ -79,6 +79,11 @@ class RangeSet:
         index = bisect_right(self._starts, start) - 1
         return index >= 0 and end <= self._ends[index]
 
+    def end_of(self, position: int) -> int:
+        """How far what is in goes on from ``position``; ``position`` where it is not in."""
+        index = bisect_right(self._starts, position) - 1
+        return max(position, self._ends[index]) if index >= 0 else position
+
     def within(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of ``[start, end)`` that are in, in order."""
         found: list[tuple[int, int]] = []

@@ -38,11 +38,15 @@ from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.ranges import RangeSet
 from s3posixfs.data.reader import ObjectReader, Readers
 from s3posixfs.data.shared_file import Extent, SharedFile
-from s3posixfs.data.upload import Target, upload
+from s3posixfs.data.streaming import Stream
+from s3posixfs.data.upload import finish, upload
+from s3posixfs.data.upload_notes import UploadNotes
+from s3posixfs.data.upload_target import Target
 from s3posixfs.data.version import ObjectVersion
 
 _REPLACED = frozenset({"NoSuchKey", "PreconditionFailed"})
 KEPT_BYTES = 128 * 1024  # files up to it stay in the block cache after their upload
+STREAMS = 3  # that are begun for one version of a file, where they keep coming to nothing
 FETCH_BYTES = 4 * MIB  # how much of the base is brought to disk at a time
 
 
@@ -56,6 +60,18 @@ class Sealed:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an upload made. ``as_asked`` says whether what goes with the object (metadata, type,
+    headers) is what was asked for; where parts were sent early it is what was said then, in
+    ``target``."""
+
+    etag: str
+    last_modified: float
+    target: Target
+    as_asked: bool
+
+
 class StagedFile:
     """One file's content, read and written in place and put into S3 as a whole."""
 
@@ -67,7 +83,13 @@ class StagedFile:
         readers: Readers,
         clock: Clock,
         settings: UploadSettings,
+        notes: UploadNotes,
+        turns: trio.CapacityLimiter,
     ) -> None:
+        self._notes = notes
+        self._turns = turns  # of parts that are sent early
+        self._stream: Stream | None = None
+        self._streams_left = STREAMS
         self._local = local
         self._base = base
         self._base_is_own = False
@@ -169,10 +191,15 @@ class StagedFile:
             if self._local.sealed:
                 await self._local.unseal(self._size)
             kept = data if isinstance(data, bytes) else bytes(data)
-            written = await self._local.write(offset, kept)
+            try:
+                written = await self._local.write(offset, kept)
+            finally:
+                if self._stream is not None:
+                    self._stream.changed(offset, offset + len(kept))
             self._dirty.add(offset, offset + written)
             self._size = max(self._size, offset + written)
             self._generation += 1
+            await self._send_early()
             return written
         finally:
             self._gate.release()
@@ -198,8 +225,101 @@ class StagedFile:
                 self._dirty.cut(size)
                 self._layout += 1
                 await self._local.cut(size)
+                if self._stream is not None and size < self._stream.end:
+                    await self._give_up()
         finally:
             self._gate.release()
+
+    # Sending early.
+
+    def _unchanged_start(self) -> int:
+        """How many bytes at the start of the file are the base's."""
+        first = next(iter(self._dirty), None)
+        return min(self._base_end, first[0]) if first is not None else self._base_end
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether so much was written in sequence that it is time to begin an upload."""
+        if self._stream is not None or not self._streams_left or self._closed:
+            return False
+        start = self._unchanged_start()
+        enough = self._settings.early_parts * self._settings.part_size
+        return self._dirty.end_of(start) - start >= enough and not self._local.sealed
+
+    async def stream(self, store: ObjectStore, target: Target, nursery: trio.Nursery) -> None:
+        """Begin to send what is written, from tasks of ``nursery``: where it turns out that
+        :meth:`upload` goes elsewhere, for nothing. Raises nothing of the store's."""
+        await self._enter()
+        try:
+            if not self.wants_stream:
+                return
+            self._streams_left -= 1
+            self._stream = Stream(
+                store,
+                target,
+                self._settings,
+                self._notes,
+                base=self._base,
+                unchanged=self._unchanged_start(),
+                body=self._local.body,
+                turns=self._turns,
+            )
+            nursery.start_soon(self._stream.run)
+            await self._send_early()
+        finally:
+            self._gate.release()
+
+    async def _send_early(self) -> None:
+        """Send the parts that are full; for who holds the gate."""
+        stream = self._stream
+        if stream is None or not stream.sends:
+            return
+        written = self._dirty.end_of(stream.end)
+        if written < stream.wants:
+            return
+        with contextlib.suppress(OSError):  # the next write or the upload will say so
+            await self._local.flush()
+            stream.extend(written)
+
+    async def refused_early(self) -> S3Error | None:
+        """Why the store refused what was sent early, once: then nothing more is, and the upload
+        begins anew."""
+        failure = self._stream.failure if self._stream is not None else None
+        if failure is not None:
+            await self._enter()
+            try:
+                self._streams_left = 0
+                await self._give_up()
+            finally:
+                self._gate.release()
+        return failure
+
+    async def stop_stream(self) -> None:
+        """Abort what was begun early: the file loses its name."""
+        if self._stream is not None:
+            await self._enter()
+            try:
+                await self._give_up()
+            finally:
+                self._gate.release()
+
+    async def _give_up(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.give_up()
+
+    async def _settled_stream(self, target: Target) -> Stream | None:
+        """The stream, if the upload can go on with it; else it is over."""
+        stream = self._stream
+        if stream is None:
+            return None
+        if stream.target.is_place_of(target) and self._size > self._settings.put_limit:
+            await stream.settle()
+            if not stream.over and stream.failure is None and stream.sent():
+                self._stream = None
+                return stream
+        await self._give_up()
+        return None
 
     async def upload(
         self,
@@ -212,7 +332,8 @@ class StagedFile:
         headers: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
-    ) -> PutResult:
+        identity: str = "",
+    ) -> Stored:
         """Put the whole content into S3 in one step, dirty or not, acting as ``store`` does.
 
         Then the file is not dirty and its base is the new version. On S3Error
@@ -221,11 +342,14 @@ class StagedFile:
         there, and a multipart upload was aborted. Cancelled in a single PUT, the object may
         have been replaced, as ``ObjectStore.put`` says.
         """
-        target = Target(bucket, key, metadata, content_type, headers, if_match, if_none_match)
+        target = Target(
+            bucket, key, metadata, content_type, headers, if_match, if_none_match, identity
+        )
         await self._enter()
         try:
             await self._local.settle(self._size)
-            result = await upload(self, store, target, self._settings)
+            result, stated = await self._put(store, target)
+            self._streams_left = STREAMS
             old, old_is_own = self._base, self._base_is_own
             version = ObjectVersion(bucket, key, result.etag, self._size)
             if result.etag and self._size <= KEPT_BYTES:
@@ -242,9 +366,16 @@ class StagedFile:
                 await old.aclose()
         finally:
             self._gate.release()
-        if result.last_modified:
-            return result
-        return PutResult(result.etag, self._clock.time())
+        modified = result.last_modified or self._clock.time()
+        return Stored(result.etag, modified, stated, stated.describes(target))
+
+    async def _put(self, store: ObjectStore, target: Target) -> tuple[PutResult, Target]:
+        """The new object, and the target that says what goes with it."""
+        stream = await self._settled_stream(target)
+        if stream is None:
+            return await upload(self, store, target, self._settings, self._notes), target
+        result = await finish(stream, self, target, self._settings, self._notes)
+        return result, stream.target
 
     @property
     def missing(self) -> int:
@@ -324,6 +455,7 @@ class StagedFile:
                 if self._closed:
                     return
                 self._closed = True
+                await self._give_up()
                 await self._local.close()
                 if self._base is not None and self._base_is_own:
                     await self._base.aclose()

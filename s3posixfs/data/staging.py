@@ -5,6 +5,7 @@ Layout of the cache directory (mode 0700, one daemon at a time)::
     lock            flock; holds the pid of the daemon that has it
     staged/N.data   the local bytes of one staged file (mode 0600), removed when it is closed
     journal/        with ``writeback``: what S3 is owed, see :mod:`s3posixfs.data.journal`
+    uploads/N.json  a note of one multipart upload, see :mod:`s3posixfs.data.upload_notes`
 
 Locking: ``StagingArea`` is used from the trio thread; its methods are atomic regions. The
 constructor and ``close`` do a little blocking I/O and belong before and after the mount.
@@ -33,10 +34,12 @@ from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.reader import ObjectReader, Readers
 from s3posixfs.data.shared_file import Extent, SharedFile
 from s3posixfs.data.staged_file import StagedFile
+from s3posixfs.data.upload_notes import UploadNotes
 
 __all__ = ["StagedFile", "StagingArea", "StagingSettings"]
 
 DISK_THREADS = 16
+EARLY_PARTS = 16  # that all files together send while they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,13 @@ class StagingArea:
         readers: Readers,
         settings: StagingSettings | None = None,
         owed_to: str | None = None,
+        endpoint: str = "",
     ) -> None:
         """Take ``cache_dir`` (made where it is missing) and remove what an earlier run left and
         nobody is owed.
 
         ``owed_to``: the endpoint, where there is to be a journal of what it has not got yet.
+        ``endpoint``: whose multipart uploads are noted.
 
         ``memory_limit``, ``disk_limit``: bytes of all staged files together. ``readers`` open
         the new version after an upload. OperatorError where the directory cannot be used.
@@ -76,6 +81,7 @@ class StagingArea:
         self.journal: Journal | None = None
         try:
             last = self._open(cache_dir, owed_to)
+            self.notes = UploadNotes(cache_dir / "uploads", endpoint)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -86,7 +92,8 @@ class StagingArea:
         self._threads = trio.CapacityLimiter(DISK_THREADS)
         self._clock = clock
         self._readers = readers
-        self._settings = settings if settings is not None else StagingSettings()
+        self.settings = settings if settings is not None else StagingSettings()
+        self._turns = trio.CapacityLimiter(EARLY_PARTS)
         self._numbers = itertools.count(last + 1)
 
     def _open(self, cache_dir: Path, owed_to: str | None) -> int:
@@ -125,15 +132,17 @@ class StagingArea:
             memory=self._memory,
             disk=self._disk,
             threads=self._threads,
-            memory_file=self._settings.memory_file,
-            batch=self._settings.batch,
+            memory_file=self.settings.memory_file,
+            batch=self.settings.batch,
         )
         return StagedFile(
             local,
             base,
             readers=self._readers,
             clock=self._clock,
-            settings=self._settings.upload,
+            settings=self.settings.upload,
+            notes=self.notes,
+            turns=self._turns,
         )
 
     def _new_path(self) -> Path:

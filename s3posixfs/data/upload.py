@@ -12,10 +12,9 @@ copy must still show the base's ETag before the upload is completed.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -25,27 +24,9 @@ from s3posixfs.core.objectstore import Body, FileRange, ObjectStore
 from s3posixfs.core.types import PartResult, PutResult
 from s3posixfs.data.parts import Part, UploadSettings, plan_parts
 from s3posixfs.data.reader import ObjectReader
-
-logger = logging.getLogger(__name__)
-
-ABORT_SECONDS = 30.0
-# A store or policy that does not let this identity copy: the bytes can still be sent.
-_CANNOT_COPY = frozenset(
-    {"AccessDenied", "InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the object goes and what goes with it; as in ``ObjectStore.put``."""
-
-    bucket: str
-    key: str
-    metadata: Mapping[str, str] | None
-    content_type: str | None
-    headers: Mapping[str, str] | None
-    if_match: str | None
-    if_none_match: bool
+from s3posixfs.data.streaming import Stream
+from s3posixfs.data.upload_notes import UploadNotes
+from s3posixfs.data.upload_target import CANNOT_COPY, Target, abort
 
 
 class UploadSource(Protocol):
@@ -75,12 +56,28 @@ class UploadSource(Protocol):
 
 
 async def upload(
-    source: UploadSource, store: ObjectStore, target: Target, settings: UploadSettings
+    source: UploadSource,
+    store: ObjectStore,
+    target: Target,
+    settings: UploadSettings,
+    notes: UploadNotes | None = None,
 ) -> PutResult:
     """Write the whole object in one step. Raises S3Error or OSError (the local disk)."""
     if source.size <= settings.put_limit:
         return await _put(source, store, target)
-    return await _Multipart(source, store, target, settings).run()
+    return await _Multipart(source, store, target, settings, notes).run()
+
+
+async def finish(
+    stream: Stream,
+    source: UploadSource,
+    target: Target,
+    settings: UploadSettings,
+    notes: UploadNotes | None,
+) -> PutResult:
+    """:func:`upload` of a file of which parts were sent before, by a stream that has settled. It
+    is over then, whatever comes of it. What goes with the object is as the stream's target says."""
+    return await _Multipart(source, stream.store, target, settings, notes, stream).run()
 
 
 async def _put(source: UploadSource, store: ObjectStore, target: Target) -> PutResult:
@@ -156,19 +153,45 @@ class _Multipart:
     """One multipart upload. ``_parts`` is shared by the workers; each takes the next part."""
 
     def __init__(
-        self, source: UploadSource, store: ObjectStore, target: Target, settings: UploadSettings
+        self,
+        source: UploadSource,
+        store: ObjectStore,
+        target: Target,
+        settings: UploadSettings,
+        notes: UploadNotes | None,
+        stream: Stream | None = None,
     ) -> None:
+        self._notes = notes
+        self._note: Path | None = stream.note if stream is not None else None
+        self._stream = stream
         self._source = source
         self._store = store
         self._target = target
         self._settings = settings
-        self._results: list[PartResult] = []
-        self._copied = False
+        self._results: list[PartResult] = stream.sent() if stream is not None else []
+        self._copied = stream is not None and stream.copied
         self._failure: Exception | None = None
 
     async def run(self) -> PutResult:
-        source, target = self._source, self._target
-        parts = plan_parts(source.size, source.unchanged(), self._settings)
+        upload_id = self._stream.upload_id if self._stream is not None else await self._begin()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._send(self._plan(), upload_id)
+            if self._copied:
+                await self._check_base()
+            # Shielded: either outcome is known, and a cancelled upload did not happen.
+            with trio.CancelScope(shield=True):
+                result = await self._complete(upload_id)
+        except BaseException:
+            await abort(self._store, self._target, upload_id, self._notes, self._note)
+            raise
+        if self._notes is not None and self._note is not None:
+            with trio.CancelScope(shield=True):
+                await self._notes.remove(self._note)
+        return result
+
+    async def _begin(self) -> str:
+        target = self._target
         # Shielded: an upload ID that nobody learned would stay in the store for ever.
         with trio.CancelScope(shield=True):
             upload_id = await self._store.create_multipart(
@@ -178,18 +201,20 @@ class _Multipart:
                 content_type=target.content_type,
                 headers=target.headers,
             )
-        try:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            await self._send(parts, upload_id)
-            if self._copied:
-                await self._check_base()
-            # Shielded: either outcome is known, and a cancelled upload did not happen.
-            with trio.CancelScope(shield=True):
-                result = await self._complete(upload_id)
-        except BaseException:
-            await self._abort(upload_id)
-            raise
-        return result
+            if self._notes is not None:
+                self._note = await self._notes.add(
+                    target.bucket, target.key, upload_id, target.identity
+                )
+        return upload_id
+
+    def _plan(self) -> list[Part]:
+        source, stream, settings = self._source, self._stream, self._settings
+        if stream is None:
+            return plan_parts(source.size, source.unchanged(), settings)
+        rest = plan_parts(
+            source.size, source.unchanged(), settings, sent=stream.end, used=stream.used
+        )
+        return [*stream.missing(), *rest]
 
     async def _send(self, parts: list[Part], upload_id: str) -> None:
         remaining = iter(parts)
@@ -228,7 +253,7 @@ class _Multipart:
                     source_if_match=base.version.etag,
                 )
             except S3Error as error:
-                if error.code not in _CANNOT_COPY:
+                if error.code not in CANNOT_COPY:
                     raise
             else:
                 self._copied = True
@@ -292,16 +317,3 @@ class _Multipart:
             return PutResult(expected, result.last_modified)
         stat = await self._store.head(target.bucket, target.key)
         return PutResult(stat.etag, stat.last_modified)
-
-    async def _abort(self, upload_id: str) -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_SECONDS):
-            try:
-                await self._store.abort_multipart(self._target.bucket, self._target.key, upload_id)
-            except S3Error as error:
-                if error.code != "NoSuchUpload":
-                    logger.warning(
-                        "an unfinished upload of %s/%s stays in the store: %s",
-                        self._target.bucket,
-                        self._target.key,
-                        error,
-                    )

@@ -21,9 +21,9 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body, FileRange
 from s3posixfs.core.types import PutResult
 from s3posixfs.data.journal_records import PendingState
-from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.shared_file import Extent
-from s3posixfs.data.upload import Target, upload
+from s3posixfs.data.upload import upload
+from s3posixfs.data.upload_target import Target
 from s3posixfs.fs.conflicts import ConflictError, Conflicts
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import absent
@@ -91,7 +91,7 @@ class Uploader:
         self._running = 0
         self._trouble = 0  # attempts in a row that did not reach the store
         self._paused_until = float("-inf")
-        self._settings = UploadSettings()
+        self._settings = state.staging.settings.upload
         self.uploads = 0
         self.failures = 0
         self.last_error = ""
@@ -221,9 +221,11 @@ class Uploader:
                 state.headers,
                 base,
                 base is None,
+                state.identity,
             )
             try:
-                return await upload(content, signer.store, target, self._settings)
+                notes = self._state.staging.notes
+                return await upload(content, signer.store, target, self._settings, notes)
             except S3Error as error:
                 gone = base is not None and absent(error)
                 if error.code not in _CONFLICT and not gone:
