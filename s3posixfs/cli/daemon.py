@@ -7,11 +7,13 @@ the options as JSON to its standard input and reads one line of JSON from FD. It
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import logging
 import os
 import random
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +39,7 @@ from s3posixfs.cli.mount_request import (
     optional_path,
 )
 from s3posixfs.cli.mountpoints import control_socket
+from s3posixfs.cli.notify import Notifier
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.rotating import Rotation
@@ -62,9 +65,12 @@ _PR_SET_DUMPABLE = 4
 class Mount:
     """One running mount: everything it is made of, and what it answers about itself."""
 
-    def __init__(self, request: MountRequest, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, request: MountRequest, ready: Callable[[], None], notifier: Notifier
+    ) -> None:
         self._request = request
         self._ready = ready
+        self._notifier = notifier
         self._clock = SystemClock()
         self._started = time.time()
 
@@ -139,6 +145,8 @@ class Mount:
             commands = self._commands(filesystem, client, signers, credentials)
             await nursery.start(serve_control, control_socket(request.mountpoint), commands)
             nursery.start_soon(signers.run)
+            nursery.start_soon(self._notifier.keep, lambda: state_line(filesystem.status()))
+            nursery.start_soon(self._reload_on_hangup, signers, credentials)
             if audit is not None:
                 nursery.start_soon(audit.run)
             left = await self._serve(filesystem)
@@ -147,6 +155,16 @@ class Mount:
             nursery.cancel_scope.cancel()
         for path in left:
             logger.error("not in S3: %s", path)
+
+    async def _reload_on_hangup(self, signers: S3Signers, credentials: Refresher) -> None:
+        with trio.open_signal_receiver(signal.SIGHUP) as received:
+            async for _ in received:
+                self._notifier.reloading()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(credentials.renew)
+                    nursery.start_soon(signers.reload)
+                logger.info("identities and credentials were read again")
+                self._notifier.ready("identities and credentials were read again")
 
     def _audit_log(self) -> AuditLog | None:
         options = self._request.options
@@ -173,6 +191,7 @@ class Mount:
                     **_drain_bound(options),
                 ),
                 ready=self._ready,
+                ending=lambda: self._notifier.stopping("uploading what is left"),
             )
         except RuntimeError as error:
             raise OperatorError(
@@ -193,6 +212,7 @@ class Mount:
             return {
                 "health": "ok",
                 "source": self._request.source,
+                "read_only": self._request.options.flag("ro"),
                 "pid": os.getpid(),
                 "since": self._started,
                 "daemon_credentials_expire": signers.by_host_clock(own.expires_at),
@@ -255,9 +275,21 @@ def _protect_memory() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _run(request: MountRequest, ready: Callable[[], None]) -> None:
+def state_line(status: Mapping[str, Any]) -> str:
+    """What systemd shows of the mount: the data that is not in S3 yet."""
+    parts = [
+        f"{status[f'{kind}_files']} files ({status[f'{kind}_bytes']} bytes) {meaning}"
+        for kind, meaning in (("dirty", "written to"), ("queued", "wait for their upload"))
+        if status.get(f"{kind}_files")
+    ]
+    return ", ".join(parts) or "everything written is in S3"
+
+
+def _run(request: MountRequest, ready: Callable[[], None], notifier: Notifier) -> None:
     _protect_memory()
-    mount = Mount(request, ready)
+    # A watchdog's SIGABRT then says where the loop hung.
+    faulthandler.enable()
+    mount = Mount(request, ready, notifier)
     try:
         trio.run(mount.run)
     except BaseExceptionGroup as group:
@@ -296,10 +328,17 @@ def run_in_foreground(data: Mapping[str, Any]) -> None:
     request = MountRequest.from_json(data)
     _log_to_stderr(request.options)
 
+    notifier = Notifier.from_environment(os.environ)
+
     def ready() -> None:
         logger.info("mounted %s at %s", request.source, request.mountpoint)
+        notifier.ready(f"{request.source} is mounted at {request.mountpoint}")
 
-    _run(request, ready)
+    try:
+        _run(request, ready, notifier)
+    except OperatorError as error:
+        notifier.failed(str(error))
+        raise
 
 
 def main() -> int:
@@ -321,7 +360,8 @@ def main() -> int:
         tell({"ready": True})
 
     try:
-        _run(request, ready)
+        # One that mount(8) has started is watched by nobody.
+        _run(request, ready, Notifier(None))
     except OperatorError as error:
         logger.error("%s", error)
         if not told:

@@ -14,7 +14,12 @@ from typing import IO, Any
 
 import click
 
-from s3posixfs.cli.mount_options import OPTIONS, MountOptions, parse_options
+from s3posixfs.cli.mount_options import (
+    OPTIONS,
+    MountOptions,
+    parse_options,
+    with_service_credentials,
+)
 from s3posixfs.cli.mount_request import cache_folder
 from s3posixfs.cli.mountpoints import (
     check_mountpoint,
@@ -55,7 +60,7 @@ def mount(
     Returns 0 when the mount answers; the daemon runs on in the background. Each option may be
     written -o name=value, --name value, or name = value in a TOML file given by -o config=FILE.
     """
-    options = parse_options(comma_lists, named)
+    options = with_service_credentials(parse_options(comma_lists, named), os.environ)
     path = resolve_mountpoint(mountpoint)
     check_mountpoint(path)
     if not os.path.exists("/dev/fuse"):

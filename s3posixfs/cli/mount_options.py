@@ -7,12 +7,20 @@ a TOML file given by ``-o config=FILE``. A later source wins: file, then ``-o``,
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3posixfs.cli.generic_options import (
+    KERNEL_FLAGS,
+    SECRETS,
+    is_for_others,
+    is_generic,
+    opposite,
+)
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import MIB
+from s3posixfs.metrics.address import parse_address
 from s3posixfs.s3.traits import parse_settings
 
 Value = str | int | float | bool | tuple[str, ...] | None
@@ -112,6 +120,14 @@ def _settings(text: str) -> str:
         raise OptionError(f"- {error}") from None
 
 
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One mount option: its name, how its text is read, its default and what it does."""
@@ -196,20 +212,18 @@ OPTIONS: tuple[Option, ...] = (
     Option("audit_keep", _whole(1, 10_000), 10, "audit logs set aside that are kept"),
     Option("log_file", _text, None, "file the daemon logs to; default: in cache_dir"),
     Option("log_level", _choice("debug", "info", "warning", "error"), "info", "least level logged"),
+    Option(
+        "log_format",
+        _choice("auto", "text", "json"),
+        "auto",
+        "auto: the journal's fields where stderr is the journal, else text",
+    ),
+    Option("metrics", _address, None, "127.0.0.1:PORT or a socket, for Prometheus; default: none"),
     Option("foreground", _flag, False, "stay in the foreground, log to stderr", is_flag=True),
 )
+# The name under which a unit's LoadCredential= gives an AWS shared-credentials file.
+SERVICE_CREDENTIAL = "aws-credentials"
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
-
-# Options that mount(8) and fstab carry for themselves or for the kernel.
-_KERNEL = frozenset({"noexec", "exec", "nodev", "dev", "nosuid", "suid", "noatime", "atime"})
-_IGNORED = frozenset(
-    {
-        *("defaults", "rw", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"),
-        *("default_permissions", "relatime", "norelatime", "nodiratime", "diratime", "async"),
-        *("sync", "dirsync", "group", "owner"),
-    }
-)
-_SECRETS = frozenset({"access_key", "secret_key", "secret", "token", "session_token", "password"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,18 +258,36 @@ def split_commas(texts: Iterable[str]) -> list[tuple[str, str | None]]:
     """``a=1,b`` as pairs; ``\\,`` stands for a comma inside a value, as in fstab for overlayfs."""
     pairs: list[tuple[str, str | None]] = []
     for text in texts:
-        for item in text.replace("\\,", "\0").split(","):
+        for item in _items(text):
             name, equals, value = item.replace("\0", ",").partition("=")
-            if name.strip():
-                pairs.append((name.strip(), value if equals else None))
+            pairs.append((name.strip(), value if equals else None))
     return pairs
+
+
+def known(lists: Iterable[str]) -> list[str]:
+    """``-o`` texts without the options that nobody knows, as mount(8)'s ``-s`` wants it.
+
+    A secret stays: that one was given must be said.
+    """
+    return [
+        ",".join(
+            item
+            for item, (name, _) in zip(_items(text), split_commas([text]), strict=True)
+            if is_generic(name) or name.replace("-", "_") in {"config", *BY_NAME, *SECRETS}
+        ).replace("\0", "\\,")
+        for text in lists
+    ]
+
+
+def _items(text: str) -> list[str]:
+    return [item for item in text.replace("\\,", "\0").split(",") if item.partition("=")[0].strip()]
 
 
 def _read(name: str, text: str | None, where: str) -> tuple[str, Value]:
     key = name.replace("-", "_")
     option = BY_NAME.get(key)
     if option is None:
-        if key in _SECRETS:
+        if key in SECRETS:
             raise OperatorError(
                 f"{where}: {name} is a secret and is not taken as an option; put it in an AWS "
                 "profile and give profile=NAME (and credentials_file=FILE)"
@@ -294,7 +326,7 @@ def _from_file(path: Path) -> dict[str, Value]:
 
 
 def parse_options(
-    comma_lists: Iterable[str], named: Mapping[str, str | bool | None]
+    comma_lists: Sequence[str], named: Mapping[str, str | bool | None]
 ) -> MountOptions:
     """All options from ``-o`` texts and ``--name`` values (``None`` where not given).
 
@@ -306,11 +338,12 @@ def parse_options(
     for name, text in split_commas(comma_lists):
         if name == "config":
             config = Path(text or "")
-        elif name in _KERNEL:
+        elif name in KERNEL_FLAGS:
+            kernel.discard(opposite(name))
             kernel.add(name)
         elif name == "rw":
             from_o["ro"] = False
-        elif name in _IGNORED or name.startswith(("x-", "comment=", "comment")):
+        elif is_for_others(name):
             continue
         else:
             key, value = _read(name, text, "-o")
@@ -324,8 +357,20 @@ def parse_options(
             continue
         key, value = _read(name, None if given is True else given, f"--{name}")
         values[key] = value
+    if values["writeback"] and ("sync", None) in split_commas(comma_lists):
+        raise OperatorError("-o: sync and writeback contradict each other: leave one out")
     _check_together(values)
     return MountOptions(values, frozenset(kernel))
+
+
+def with_service_credentials(options: MountOptions, environment: Mapping[str, str]) -> MountOptions:
+    """With the profiles that the service manager hands to this unit, where it does so and no
+    ``credentials_file`` is given: systemd.exec(5), LoadCredential=."""
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder) / SERVICE_CREDENTIAL if folder else None
+    if path is None or options.text("credentials_file") is not None or not path.is_file():
+        return options
+    return MountOptions({**options.values, "credentials_file": str(path)}, options.kernel)
 
 
 def _check_together(values: Mapping[str, Value]) -> None:

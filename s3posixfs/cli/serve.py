@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def serve(
     STATE/admin-credentials.
     """
     # Imported here so that --help is quick.
+    from s3posixfs.cli.notify import Notifier
     from s3posixfs.core.rotating import Rotation
     from s3posixfs.store.server import ServerConfig
     from s3posixfs.store.workers import run
@@ -120,7 +122,10 @@ def serve(
         audit_rotation=Rotation(audit_size * 1024 * 1024, audit_keep),
     )
 
+    notifier = Notifier.from_environment(os.environ)
+
     def ready(url: str) -> None:
+        notifier.ready(f"serving {url}")
         if as_json:
             click.echo(json.dumps({"ready": url}))
         else:

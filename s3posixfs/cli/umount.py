@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from s3posixfs.cli.common import note
 from s3posixfs.cli.control import ask
 from s3posixfs.cli.mountpoints import (
     FILESYSTEM_TYPE,
@@ -59,8 +60,12 @@ def _process(pid: int | None) -> Iterator[int | None]:
             os.close(descriptor)
 
 
-def _upload_everything(socket: Path) -> None:
-    """Ask the daemon to upload what is dirty, in a thread's worth of patience, with a bar."""
+def _upload_everything(socket: Path) -> str | None:
+    """Ask the daemon to upload what is dirty, with a bar where that takes long.
+
+    What it says of data that cannot be stored now but is safe on this host's disk, else ``None``.
+    Raises OperatorError where data would be lost.
+    """
     started = time.monotonic()
     bar = Progress(
         TextColumn("uploading"), BarColumn(), TextColumn("{task.fields[left]}"), TimeElapsedColumn()
@@ -71,13 +76,10 @@ def _upload_everything(socket: Path) -> None:
         while True:
             answer: dict[str, Any] | None = ask(socket, "drain", seconds=60.0, wait=0.5)
             if answer is None or not answer.get("dirty_files"):
-                return
+                return None
             failed = answer.get("error")
             if failed and answer.get("kept"):
-                raise OperatorError(
-                    f"not unmounted: {failed}; mend that and try again, or unmount with "
-                    "fusermount3 -u: the next mount with this cache_dir goes on with them"
-                )
+                return str(failed)
             if failed:
                 raise OperatorError(
                     f"not unmounted, data is still staged: {failed}; mend it and try again"
@@ -93,11 +95,12 @@ def _upload_everything(socket: Path) -> None:
             bar.stop()
 
 
-@click.command(short_help="Unmount, once everything written is in S3.")
-@click.argument("mountpoint")
-def umount(mountpoint: str) -> None:
-    """Unmount MOUNTPOINT; returns when everything written there is in S3."""
-    path = resolve_mountpoint(mountpoint)
+def unmount(path: Path, *, leave_kept: bool = False) -> None:
+    """Unmount once everything written there is in S3, and the daemon has ended.
+
+    With ``leave_kept`` data that cannot be stored now, but is safe in ``cache_dir``, does not
+    keep the mount: standard error says what is left and where. Raises OperatorError.
+    """
     here = mount_at(path)
     if here is None:
         raise OperatorError(f"nothing is mounted at {path}")
@@ -113,12 +116,37 @@ def umount(mountpoint: str) -> None:
         return
     pid = int(status["pid"]) if status is not None else None
     with _process(pid) as daemon:
-        if status is not None:
-            _upload_everything(socket)
+        kept = _upload_everything(socket) if status is not None else None
+        if kept is not None and not leave_kept:
+            raise OperatorError(
+                f"not unmounted: {kept}; mend that and try again, or unmount with "
+                "fusermount3 -u: the next mount with this cache_dir goes on with them"
+            )
         _detach(path)
+        if kept is not None:
+            note(f"{path}: {kept}; the next mount with this cache_dir goes on with them")
         # The kernel lets go at once; the daemon ends when its last upload is done.
         if daemon is not None and not select.select([daemon], [], [], _END_SECONDS)[0]:
             raise OperatorError(
                 f"{path} is unmounted, but its daemon (process {pid}) still has something to "
                 "upload; its log says what"
             )
+
+
+@click.command(short_help="Unmount, once everything written is in S3.")
+@click.argument("mountpoint")
+@click.option(
+    "--if-dead",
+    is_flag=True,
+    help="Only free what a daemon that has ended left behind; nothing there is no error.",
+)
+def umount(mountpoint: str, if_dead: bool) -> None:
+    """Unmount MOUNTPOINT; returns when everything written there is in S3."""
+    path = resolve_mountpoint(mountpoint)
+    if not if_dead:
+        unmount(path)
+        return
+    here = mount_at(path)
+    if here is not None and here.filesystem == FILESYSTEM_TYPE and is_dead(path):
+        unmount_lazily(path)
+        note(f"{path}: freed a mount whose daemon had ended")

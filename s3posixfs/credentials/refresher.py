@@ -103,6 +103,14 @@ class Refresher:
         if self._keeping is not None:
             self._keeping.cancel()
 
+    async def renew(self) -> None:
+        """Ask the source now, whatever the credentials' age; those that are good stay meanwhile.
+
+        Nothing is asked for that nobody has wanted yet. A failure is in ``status``.
+        """
+        if self._held is not None:
+            await self._launched().done.wait()
+
     async def get(self) -> Credentials:
         """The present credentials; waits only when they are at or near their end.
 

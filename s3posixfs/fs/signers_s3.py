@@ -262,24 +262,34 @@ class S3Signers:
         """Read the map for the first time. Raises OperatorError or S3Error."""
         self._accept(await self._source.load())
 
+    async def reload(self) -> None:
+        """Read the map and the credentials of who has used some anew, whatever their age."""
+        await self._follow(anew=True)
+        async with trio.open_nursery() as nursery:
+            for _, _, refresher in list(self._signers.values()):
+                nursery.start_soon(refresher.renew)
+
     async def run(self) -> None:
         """Follow the source of the map until cancelled."""
         while True:
             await trio.sleep(self._source.interval)
-            try:
-                if await self._source.changed():
-                    self._accept(await self._source.load())
-            except (OperatorError, S3Error) as error:
-                if str(error) != self.map_error:
-                    logger.warning("the identities stay as they were: %s", error)
-                self.map_error = str(error)
-            except Exception:
-                # A defect here must not end the mount that all share.
-                logger.exception("reading the identities failed")
-            else:
-                if self.map_error is not None:
-                    logger.info("the identities can be read again")
-                self.map_error = None
+            await self._follow()
+
+    async def _follow(self, *, anew: bool = False) -> None:
+        try:
+            if anew or await self._source.changed():
+                self._accept(await self._source.load())
+        except (OperatorError, S3Error) as error:
+            if str(error) != self.map_error:
+                logger.warning("the identities stay as they were: %s", error)
+            self.map_error = str(error)
+        except Exception:
+            # A defect here must not end the mount that all share.
+            logger.exception("reading the identities failed")
+        else:
+            if self.map_error is not None:
+                logger.info("the identities can be read again")
+            self.map_error = None
 
     def _accept(self, found: IdentityMap) -> None:
         if found == self._map:

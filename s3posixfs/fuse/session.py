@@ -34,9 +34,14 @@ class SessionOptions:
 
 
 def fuse_options(options: SessionOptions, filesystem: FileSystem) -> set[str]:
-    """The options for libfuse. A comma in the source would end the option, so it is escaped."""
+    """The options for libfuse. A comma in the source would end the option, so it is escaped.
+
+    The kernel's table shows the source as it was given, so that mount(8) knows a line of fstab
+    again; but not a bare ``/``, which programs would take for the root filesystem's.
+    """
     source = options.source.replace("\\", "\\\\").replace(",", "\\,")
-    chosen = {f"fsname=s3posixfs#{source}", "subtype=s3posixfs", *options.extra}
+    name = source if source.strip("/") else "s3posixfs#/"
+    chosen = {f"fsname={name}", "subtype=s3posixfs", *options.extra}
     if options.allow_other:
         chosen.add("allow_other")
     if filesystem.config.posix_decides:
@@ -62,12 +67,14 @@ async def serve(
     options: SessionOptions,
     *,
     ready: Callable[[], None],
+    ending: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """Mount and serve until unmounted, SIGTERM or SIGINT; then upload what is dirty.
 
-    ``ready`` is called once the mount answers. Returns the paths that could not be uploaded.
-    RuntimeError where the mount fails. ``filesystem.start()`` is the caller's to call before.
-    Not to be cancelled: pyfuse3 leaves requests without an answer then.
+    ``ready`` is called once the mount answers, ``ending`` before what is dirty is uploaded.
+    Returns the paths that could not be uploaded. RuntimeError where the mount fails.
+    ``filesystem.start()`` is the caller's to call before. Not to be cancelled: pyfuse3 leaves
+    requests without an answer then.
     """
     operations = FuseOperations(filesystem)
     pyfuse3.init(operations, mountpoint, fuse_options(options, filesystem))
@@ -77,6 +84,7 @@ async def serve(
             nursery.start_soon(_announce, mountpoint, ready)
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
+        ending()
         with trio.move_on_after(options.drain_seconds):
             return await filesystem.drain()
         return filesystem.left()
