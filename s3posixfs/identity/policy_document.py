@@ -20,6 +20,7 @@ from s3posixfs.identity.policy_resources import (
     ResourcePattern,
     parse_principals,
     parse_resource,
+    split_resource,
 )
 
 MAX_POLICY_BYTES = 2048
@@ -89,6 +90,20 @@ class PolicyDocument:
     def size(self) -> int:
         """Bytes of the compact JSON, which is what the limit counts."""
         return len(self.compact.encode())
+
+    def is_alike_below(self, action: str, resource: str) -> bool:
+        """Whether all resources that begin with this ARN get the same decision on an action.
+
+        As far as their names go: conditions can look at an object's tags. Never true where it is
+        not so; false also where it is too hard to tell.
+        """
+        arn = split_resource(resource)
+        return all(
+            pattern.is_alike_below(arn)
+            for statement in self.statements
+            if action.lower() in statement.actions
+            for pattern in statement.resources
+        )
 
     def resource_outside(self, bucket: str) -> str | None:
         """The first resource that can't be of ``bucket``: there a bucket policy has no say.

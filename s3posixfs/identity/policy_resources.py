@@ -36,6 +36,26 @@ class ResourcePattern:
             return True
         return arn[2] == self.service and self.name.matches(arn[5], context)
 
+    def is_alike_below(self, arn: Sequence[str]) -> bool:
+        """Whether it matches every ARN that begins with this one, or none of them, in any context.
+
+        False where that can't be told from its first wildcard.
+        """
+        if self.service == "*" or arn[2] != self.service:
+            return True
+        if self.name.variables:
+            return False
+        first, *rest = self.name.tokens
+        literal = first if isinstance(first, str) else ""
+        if not isinstance(first, str):
+            rest = [first, *rest]
+        beginning = arn[5]
+        apart = not (beginning.startswith(literal) or literal.startswith(beginning))
+        if rest and all(token is Wildcard.ANY for token in rest):
+            return apart or beginning.startswith(literal)
+        # A text without wildcards is one name only, which a longer one is not.
+        return apart or (not rest and not literal.startswith(beginning))
+
 
 def split_resource(arn: str) -> list[str]:
     """The six fields of a request's ARN; ValueError where it is none."""

@@ -105,6 +105,18 @@ class Judge:
         documents += [document for document in (self.session, self.bucket) if document is not None]
         return any(_TAG_KEY in document.compact.lower() for document in documents)
 
+    def is_alike_below(self, beginning: str) -> bool:
+        """Whether all resources that begin with this ARN get the same decision.
+
+        Never true where it is not so; false also where it is too hard to tell.
+        """
+        documents = [document for _, document in self.identity]
+        documents += [document for document in (self.session, self.bucket) if document is not None]
+        return self.unlimited or (
+            not (self.action in _TAGGED_ACTIONS and self.wants_tags)
+            and all(document.is_alike_below(self.action, beginning) for document in documents)
+        )
+
     def decide(self, resource: str, tags: Mapping[str, str] | None = None) -> Decision:
         """The decision on ``resource``, an object with ``tags``."""
         if self.unlimited:
@@ -171,6 +183,12 @@ class Authoriser:
         asks for them, so call it in a thread then.
         """
         judge = self.judge(request, action, bucket=bucket, extra=extra)
+        return self._decide_by(judge, request, resource, bucket, noted)
+
+    def _decide_by(
+        self, judge: Judge, request: Request, resource: str, bucket: str, noted: bool
+    ) -> Decision:
+        action = judge.action
         tags: Mapping[str, str] | None = None
         if action in _TAGGED_ACTIONS and not judge.unlimited and judge.wants_tags:
             tags = self._existing_tags(bucket, resource)
@@ -204,6 +222,12 @@ class Authoriser:
         decision = self.decide(request, action, resource, bucket=bucket, extra=extra)
         if not decision.allowed:
             raise denied(request, action, resource, decision)
+
+    def require_by(self, judge: Judge, request: Request, resource: str, bucket: str) -> None:
+        """Raise AccessDenied unless the judge's action on ``resource`` of ``bucket`` is allowed."""
+        decision = self._decide_by(judge, request, resource, bucket, True)
+        if not decision.allowed:
+            raise denied(request, judge.action, resource, decision)
 
     def may_be_allowed(self, request: Request) -> bool:
         """Whether any policy at all could allow this caller something in the bucket."""

@@ -28,7 +28,7 @@ class AuditTrail:
     operation: str = ""
     access_key: str | None = None  # as claimed: proven only where there is a user
     action: str = ""
-    resource: str = ""  # of IAM and STS: whom or what the call is about, as an ARN
+    resource: str = ""  # what else the call is about, as an ARN: IAM's user, a rename's source
     decision: str = ""
     sid: str | None = None
     policy: str | None = None

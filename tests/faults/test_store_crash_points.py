@@ -7,6 +7,7 @@ owners, times and xattrs. Nothing is simulated: every step is the last one of a 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -23,6 +24,8 @@ from tests.store.backend_kit import BUCKET, backend_at, facts_of, keys, md5, put
 KEY = "folder/key"
 PARTS = (b"1" * 100, b"2" * 100, b"3" * 7)
 WHOLE = b"".join(PARTS)
+
+LOCK = re.compile(r"\d{3}")  # an empty file of which nothing hangs on its being there
 
 STEPS = frozenset(
     f"os.{name}"
@@ -57,6 +60,8 @@ def act(backend: DirectoryBackend, action: str, upload: str) -> None:
             backend.delete(BUCKET, KEY)
         case "rename":
             backend.rename(BUCKET, KEY, "other/key")
+        case "rename folder":
+            backend.rename_folder(BUCKET, "folder/", "other/new/")
 
 
 def die_before(left: int) -> None:
@@ -64,7 +69,8 @@ def die_before(left: int) -> None:
 
     def step(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in STEPS or (event == "open" and arguments[2] & os.O_CREAT):
+        made = event == "open" and arguments[2] & os.O_CREAT and not LOCK.fullmatch(arguments[0])
+        if event in STEPS or made:
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -237,4 +243,39 @@ def test_objects(crasher: Crasher, action: str) -> None:
         assert read(again, KEY) == b"newer"
         again.close()
         if not died:
+            return
+
+
+@pytest.mark.parametrize("replacing", [False, True], ids=["new", "over a marker"])
+def test_renaming_a_folder(crasher: Crasher, replacing: bool) -> None:
+    """All of the old keys or all of the new ones, and nobody's facts at another's name."""
+    bodies = {"": b"", "/": b"", "/key": b"1", "/a": b"beside", "/a/b": b"2", "/empty/": b""}
+    old = {f"folder{name}": body for name, body in bodies.items() if name}
+    new = {f"other/new{name}": body for name, body in bodies.items() if name}
+    for backend in crasher.steps():
+        for key, body in {**old, "folder": b"a file"}.items():
+            put(backend, key, body, facts_of(body, metadata={"k": key[6:] * 900}))
+        if replacing:
+            put(backend, "other/new/", b"", facts_of(b"", metadata={"k": "x" * 9000}))
+        backend.close()
+        died = crasher.crash("rename folder")
+        again = crasher.backend()
+        found = {key: read(again, key) for key in keys(again)}
+        assert found.pop("folder") == b"a file"
+        marker = found.pop("other/new/", None) if found.keys() & old.keys() else None
+        assert marker is None or replacing
+        assert found == new or (died and found == old)
+        for key in found:
+            rest = key.removeprefix("other/new").removeprefix("folder")
+            assert again.head(BUCKET, key).metadata == {"k": rest * 900}
+        crasher.look_at_leftovers(again, open_uploads=0)
+        if found == old:
+            again.rename_folder(BUCKET, "folder/", "other/new/")
+        put(again, "folder/key", b"another")
+        assert {**new, "folder": b"a file", "folder/key": b"another"} == {
+            key: read(again, key) for key in keys(again)
+        }
+        again.close()
+        if not died:
+            assert crasher.died_at > 0
             return

@@ -98,6 +98,9 @@ CopyObject from elsewhere         -   -   -   +   -   -   -   -   -   -   -
 CopyObject to elsewhere           -   -   -   +   -   -   -   -   -   -   -
 RenameObject                      -   -   -   +   +   -   -   -   -   -   -
 RenameObject from elsewhere       -   -   -   +   -   -   -   -   -   -   -
+RenameFolder                      -   -   -   +   +   -   -   -   -   -   -
+RenameFolder from elsewhere       -   -   -   +   -   -   -   -   -   -   -
+RenameFolder to elsewhere         -   -   -   +   -   -   -   -   -   -   -
 DeleteObject                      -   -   -   +   +   -   -   -   -   -   -
 CreateMultipartUpload             -   -   +   +   +   -   -   -   -   -   -
 UploadPart                        -   -   +   +   +   -   -   -   -   -   -
@@ -132,6 +135,7 @@ def renamed(source: str) -> tuple[tuple[str, str], ...]:
     return (("x-amz-rename-source", source),)
 
 
+FOLDER = "s3posixfs-rename-folder="
 THERE = "/photos/mine/there"
 PARTS = "/photos/mine/parts"
 MINE, ELSEWHERE = "/photos/mine/source", "/photos/elsewhere/source"
@@ -253,6 +257,13 @@ CALLS: Mapping[str, Call] = {
     "RenameObject from elsewhere": Call(
         "PUT", THERE, "renameObject=", headers=renamed("elsewhere/source")
     ),
+    "RenameFolder": Call("PUT", "/photos/mine/new/", FOLDER, headers=renamed("mine/folder/")),
+    "RenameFolder from elsewhere": Call(
+        "PUT", "/photos/mine/new/", FOLDER, headers=renamed("elsewhere/folder/")
+    ),
+    "RenameFolder to elsewhere": Call(
+        "PUT", "/photos/elsewhere/new/", FOLDER, headers=renamed("mine/folder/")
+    ),
     "DeleteObject": Call("DELETE", THERE),
     "CreateMultipartUpload": Call("POST", THERE, "uploads="),
     "UploadPart": Call("PUT", PARTS, "partNumber=1&uploadId={upload}", b"other part"),
@@ -357,7 +368,15 @@ class World:
             admin.create_bucket(Bucket=name)
         for name in ("policy", "tagging", "cors", "lifecycle", "publicAccessBlock"):
             self.send(self._administrator, Call("DELETE", "/photos", f"{name}="))
-        for key in ("mine/there", "mine/source", "elsewhere/source"):
+        for key in ("mine/new/1", "elsewhere/new/1"):
+            admin.delete_object(Bucket="photos", Key=key)
+        for key in (
+            "mine/there",
+            "mine/source",
+            "mine/folder/1",
+            "elsewhere/source",
+            "elsewhere/folder/1",
+        ):
             admin.put_object(Bucket="photos", Key=key, Body=key.encode(), Tagging="old=tag")
         admin.delete_object(Bucket="photos", Key="elsewhere/target")
         admin.delete_object(Bucket="photos", Key="mine/parts")

@@ -13,9 +13,11 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from s3posixfs.core.types import Credentials
+from s3posixfs.sigv4.signing import Signer
 from tests.store.conftest import Refusal
 from tests.store.raw import RawClient
-from tests.store_process import StoreProcess, User
+from tests.store_process import REGION, StoreProcess, User
 
 DENIED = ("AccessDenied", 403)
 
@@ -308,3 +310,105 @@ def test_the_audit_log_says_what_happened(
     assert (running.state / "audit.log").stat().st_mode & 0o777 == 0o600
     for word in ("-secret-", "Signature=", "AWS4-HMAC", "Security-Token"):
         assert word not in text
+
+
+RENAME = "s3posixfs-rename-folder="
+BELOW = "arn:aws:s3:::photos/moving/*"
+
+
+def rename_folder(raw: RawClient, source: str, target: str, *more: tuple[str, str]) -> str:
+    """The code of the refusal, "" where the folder was renamed."""
+    headers = (("x-amz-rename-source", f"/photos/{source}"), *more)
+    raw.send(raw.head("PUT", f"/photos/{target}", *headers, query=RENAME))
+    answer = raw.answer()
+    assert answer.status < 300 or answer.code
+    return answer.code
+
+
+@pytest.mark.parametrize(
+    ("statement", "moves"),
+    [
+        (allow("s3:*", resource="arn:aws:s3:::*"), True),
+        (allow("s3:*", resource=[BELOW, "arn:aws:s3:::photos/moved/*"]), True),
+        (allow("s3:*", resource=[BELOW]), False),
+        (allow("s3:*", resource=["arn:aws:s3:::photos/moved/*"]), False),
+        (allow("s3:GetObject", "s3:PutObject"), False),
+        (allow("s3:GetObject", "s3:DeleteObject"), False),
+        (allow("s3:PutObject", "s3:DeleteObject"), False),
+        (allow("s3:*", resource="arn:aws:s3:::photos/mov*/?*"), True),
+        (allow("s3:*", resource="arn:aws:s3:::photos/mov*/1"), False),
+        (allow("s3:*", NotResource="arn:aws:s3:::photos/other/*"), True),
+        (allow("s3:*", NotResource="arn:aws:s3:::photos/*/deep/2"), False),
+        (allow("s3:*", resource="arn:aws:s3:::photos/${aws:username}*"), False),
+    ],
+)
+def test_a_folder_is_renamed_by_who_may_rename_each_key(
+    running: StoreProcess, client: Any, alice: User, statement: dict[str, Any], moves: bool
+) -> None:
+    for key in ("moving/1", "moving/deep/2"):
+        client.put_object(Bucket="photos", Key=key, Body=b"x")
+    if "NotResource" in statement:
+        del statement["Resource"]
+    sts = running.sts(alice)
+    session = sts.assume_role(
+        RoleArn="arn:aws:iam::000000000000:role/any",
+        RoleSessionName="mover",
+        Policy=policy(statement),
+    )["Credentials"]
+    sts.close()
+    with RawClient(running.port, alice) as raw:
+        raw.signer = Signer(
+            Credentials(
+                session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"]
+            ),
+            REGION,
+        )
+        assert rename_folder(raw, "moving/", "moved/") == ("" if moves else "AccessDenied")
+    listed = client.list_objects_v2(Bucket="photos", Prefix="mov")["Contents"]
+    there = "moved" if moves else "moving"
+    assert [row["Key"] for row in listed] == [f"{there}/1", f"{there}/deep/2"]
+    for row in listed:
+        client.delete_object(Bucket="photos", Key=row["Key"])
+
+
+@pytest.mark.parametrize(
+    "denial",
+    [
+        {"Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::photos/held/deep/2"},
+        {"Action": "s3:GetObject", "Resource": "arn:aws:s3:::photos/*2"},
+        {"Action": "s3:PutObject", "Resource": "arn:aws:s3:::photos/free/*/2"},
+        {
+            "Action": "s3:DeleteObject",
+            "Resource": "arn:aws:s3:::photos/*",
+            "Condition": {"StringEquals": {"s3:ExistingObjectTag/keep": "yes"}},
+        },
+    ],
+)
+def test_one_denied_key_holds_its_folder(
+    running: StoreProcess, client: Any, raw: RawClient, denial: dict[str, Any]
+) -> None:
+    """By the bucket's policy, which binds the administrator too; gone, the folder moves."""
+    client.put_object(Bucket="photos", Key="held/1", Body=b"x")
+    client.put_object(Bucket="photos", Key="held/deep/2", Body=b"x", Tagging="keep=yes")
+    statement = {"Effect": "Deny", "Principal": "*", **denial}
+    client.put_bucket_policy(Bucket="photos", Policy=policy(statement))
+    try:
+        with RawClient(running.port, running.admin()) as admin:
+            assert rename_folder(admin, "held/", "free/") == "AccessDenied"
+        assert rename_folder(raw, "held/", "free/") == "AccessDenied"
+        found = client.list_objects_v2(Bucket="photos", Prefix="held/")
+        assert found["KeyCount"] == 2
+    finally:
+        client.delete_bucket_policy(Bucket="photos")
+    held = ("if-none-match", "*")
+    assert rename_folder(raw, "held/", "free/", held) == ""
+    assert rename_folder(raw, "held/", "new/") == "NoSuchKey"
+    assert rename_folder(raw, "free/", "free/deep/") == "InvalidRequest"
+    client.put_object(Bucket="photos", Key="taken/1", Body=b"x")
+    assert rename_folder(raw, "free/", "taken/", held) == "PreconditionFailed"
+    assert rename_folder(raw, "free/", "taken/") == "FolderNotEmpty"
+    assert rename_folder(raw, "free/", "taken/", ("if-match", '"x"')) == "NotImplemented"
+    assert rename_folder(raw, "free", "taken/") == "InvalidArgument"
+    assert rename_folder(raw, "free/", "taken") == "InvalidArgument"
+    for key in ("free/1", "free/deep/2", "taken/1"):
+        client.delete_object(Bucket="photos", Key=key)

@@ -23,7 +23,11 @@ SAME_REQUESTS = {
     "PutBucketLifecycle",
 }
 # What decides these is asked by their handlers.
-BY_THEMSELVES = {"DeleteObjects": "s3:DeleteObject", "PutObjectTagging": "s3:PutObjectTagging"}
+BY_THEMSELVES = {
+    "DeleteObjects": "s3:DeleteObject",
+    "PutObjectTagging": "s3:PutObjectTagging",
+    "RenameFolder": "s3:PutObject",
+}
 MODEL = botocore.session.get_session().get_service_model("s3")
 
 

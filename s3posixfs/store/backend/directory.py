@@ -18,6 +18,8 @@ from s3posixfs.core.types import MIN_PART_BYTES, PosixOwner
 from s3posixfs.store.backend.attributes import FactsStore, supports_xattrs
 from s3posixfs.store.backend.buckets import Buckets
 from s3posixfs.store.backend.facts import FactsCodec
+from s3posixfs.store.backend.folder_moves import FolderMoves, Permit
+from s3posixfs.store.backend.folders import Folders
 from s3posixfs.store.backend.handles import OpenObject, PendingObject
 from s3posixfs.store.backend.layout import Layout, unusable
 from s3posixfs.store.backend.leftovers import Leftovers
@@ -102,6 +104,9 @@ class DirectoryBackend:
         )
         self._leftovers = Leftovers(layout.root, layout.sidecars, self._scratch.fd, facts)
         self._snapshots = SnapshotCache()
+        self._folder_moves = FolderMoves(
+            self._lookup, self._snapshots, key_locks, Folders(facts, key_locks)
+        )
         self._uploads.finish()
 
     def close(self) -> None:
@@ -307,6 +312,24 @@ class DirectoryBackend:
             key_path(key),
             Condition(if_match=source_if_match),
             Condition(if_match=if_match, if_none_match=no_replace),
+        )
+
+    @translated
+    def rename_folder(
+        self,
+        bucket: str,
+        source: str,
+        prefix: str,
+        *,
+        no_replace: bool = False,
+        permit: Permit | None = None,
+    ) -> None:
+        """Give every key that begins with ``source`` the beginning ``prefix``, in one step.
+
+        See :meth:`FolderMoves.rename`, also for the errors; durable on return.
+        """
+        self._folder_moves.rename(
+            bucket, key_path(source), key_path(prefix), no_replace=no_replace, permit=permit
         )
 
     @translated

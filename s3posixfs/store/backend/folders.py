@@ -68,8 +68,8 @@ class Folders:
         """
         fd = os.dup(bucket_fd)
         try:
-            for step in steps:
-                inner = self._make_step(bucket, fd, step, owner)
+            for depth, step in enumerate(steps):
+                inner = self._make_step(bucket, bucket_fd, steps[:depth], fd, step, owner)
                 os.close(fd)
                 fd = inner
         except FileNotFoundError:
@@ -93,6 +93,24 @@ class Folders:
             raise
         return fd
 
+    def require_place(self, bucket_fd: int, steps: Sequence[Step], fd: int) -> None:
+        """Raise Again unless the open directory is (still) at the end of ``steps``.
+
+        Between the opening of a directory and the locking of a key in it a folder above can
+        have been renamed; with a key's lock held none is.
+        """
+        if not steps:
+            return
+        try:
+            now = open_steps(bucket_fd, steps)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Again from None
+        try:
+            if not os.path.samestat(os.fstat(now), os.fstat(fd)):
+                raise Again
+        finally:
+            os.close(now)
+
     def prune(self, bucket: str, bucket_fd: int, path: KeyPath) -> None:
         """Remove the directories above a key that are empty now and no marker objects.
 
@@ -104,7 +122,16 @@ class Folders:
             if not self._prune_one(bucket, bucket_fd, steps[:depth]):
                 return
 
-    def _make_step(self, bucket: str, parent: int, step: Step, owner: PosixOwner) -> int:
+    def _make_step(
+        self,
+        bucket: str,
+        bucket_fd: int,
+        above: Sequence[Step],
+        parent: int,
+        step: Step,
+        owner: PosixOwner,
+    ) -> int:
+        """One step of :meth:`make_parents`, in the open directory ``parent`` at ``above``."""
         wanted = owner if self._owns else None
         try:
             return make_directory(parent, step.name, wanted)
@@ -113,6 +140,7 @@ class Folders:
                 raise in_the_way(step.name.decode(errors="replace")) from None
         key = step.prefix[:-1]
         with self._locks.hold(bucket, key):
+            self.require_place(bucket_fd, above, parent)
             self._move_beside(parent, step.name, key, owner)
         try:
             return make_directory(parent, step.name, wanted)
@@ -152,6 +180,7 @@ class Folders:
                 os.rmdir(step.name, dir_fd=parent)
                 return True
             with self._locks.hold(bucket, step.prefix):
+                self.require_place(bucket_fd, above, parent)
                 fd = os.open(step.name, DIRECTORY_FLAGS, dir_fd=parent)
                 try:
                     if self._facts.read(fd, os.fstat(fd)) is not None:
@@ -161,7 +190,7 @@ class Folders:
                     os.close(fd)
         except FileNotFoundError:
             return True
-        except (OSError, FactsGone):
+        except (OSError, FactsGone, Again):
             return False  # not empty any more, or not to be removed: then it stays
         finally:
             os.close(parent)

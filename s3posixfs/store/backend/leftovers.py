@@ -136,7 +136,8 @@ class Leftovers:
         except (FileNotFoundError, NotADirectoryError):
             return False
         try:
-            return os.fstat(fd).st_mtime >= then - _TICK_SECONDS
+            # A folder's ctime moves with its names, and when it gets another name itself.
+            return os.fstat(fd).st_ctime >= then - _TICK_SECONDS
         finally:
             os.close(fd)
 

@@ -9,6 +9,7 @@ directory, and not entered at all.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -196,6 +197,22 @@ def _may_be_object(name: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def keys_below(
+    lookup: Lookup, snapshots: SnapshotCache, fd: int, prefix: bytes
+) -> Iterator[tuple[bytes, bool]]:
+    """Every key below the open directory that stands for a prefix, and whether it is a marker.
+
+    Nothing of the objects is read but what tells markers; what a local program has put there
+    and the store may not read is a key too. ``fd`` stays the caller's.
+    """
+    walk = _Walk(lookup, snapshots, os.dup(fd), prefix, shallow=False)
+    try:
+        while (entry := walk.next()) is not None:
+            yield entry.key, entry.record is not None
+    finally:
+        walk.close()
 
 
 def list_bucket(

@@ -34,6 +34,12 @@ class KeyLocks:
             yield
 
     @contextmanager
+    def hold_all(self) -> Iterator[None]:
+        """Hold the locks of all keys there are, of all buckets: for what is over in a moment."""
+        with self._hold({f"{number:03d}" for number in range(LOCK_FILES)}):
+            yield
+
+    @contextmanager
     def hold_bucket(self, bucket: str) -> Iterator[None]:
         """Hold the lock of a bucket: of its being there and its documents, not of its keys."""
         with self._hold({f"bucket-{zlib.crc32(bucket.encode()) % LOCK_FILES:03d}"}):

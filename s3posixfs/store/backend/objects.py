@@ -227,6 +227,7 @@ class Objects:
         parent = self._folders.make_parents(bucket, bucket_fd, path.plain.steps, owner)
         try:
             with self._locks.hold(bucket, path.raw):
+                self._folders.require_place(bucket_fd, path.plain.steps, parent)
                 present = self._lookup.find(bucket_fd, path)
                 try:
                     check(condition, present, path.key)
@@ -309,6 +310,7 @@ class Objects:
         parent = self._folders.make_parents(bucket, bucket_fd, target.plain.steps, owner)
         try:
             with self._locks.hold(bucket, source.raw, target.raw):
+                self._folders.require_place(bucket_fd, target.plain.steps, parent)
                 found = self._lookup.find(bucket_fd, source)
                 if found is None:
                     raise no_such_key(source.key)

@@ -1,4 +1,4 @@
-"""GetObject, HeadObject, PutObject, DeleteObject, DeleteObjects, RenameObject.
+"""GetObject, HeadObject, PutObject, DeleteObject, DeleteObjects.
 
 Source: the S3 API reference, the pages of these operations.
 """
@@ -24,7 +24,6 @@ from s3posixfs.store.errors import (
     invalid_request,
     key_too_long,
     no_such_key,
-    not_implemented,
 )
 from s3posixfs.store.headers import (
     check_read_conditions,
@@ -36,12 +35,11 @@ from s3posixfs.store.headers import (
     parse_range,
     range_still_meant,
     tags_of,
-    unquoted,
     write_condition,
 )
 from s3posixfs.store.lifecycle import expiration_headers
 from s3posixfs.store.payload import Proven, claims_of
-from s3posixfs.store.request import Request, decode_path
+from s3posixfs.store.request import Request
 from s3posixfs.store.response import FileBody, Headers, Response
 from s3posixfs.store.service import Service
 
@@ -50,7 +48,6 @@ _INLINE_BYTES = 128 * 1024
 _MAX_DELETED = 1000
 # What stores with versions make up: 32 characters in AWS, a UUID in MinIO.
 _VERSION_ID = re.compile(r"[A-Za-z0-9._-]{24,64}")
-_RENAME_CONDITIONS = frozenset({"if-match", "if-none-match", "x-amz-rename-source-if-match"})
 
 # Query parameters of GET and HEAD that set a header of the answer.
 OVERRIDES: Mapping[str, str] = {
@@ -349,39 +346,3 @@ def _delete_all(
             refused[key] = error
     refused.update(service.backend.delete_many(request.bucket, together))
     return refused
-
-
-def rename_object(service: Service, request: Request) -> Response:
-    """RenameObject: one rename(2); owner, data and metadata stay as they are.
-
-    Needs PutObject on the target (asked before), GetObject and DeleteObject on the source.
-    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_RenameObject.html
-    """
-    headers = request.headers
-    source = decode_path(headers["x-amz-rename-source"].encode())
-    own = f"/{request.bucket}/"
-    key = source[len(own) :] if source.startswith(own) else source.lstrip("/")
-    if not key:
-        raise invalid_argument("The rename source is not valid.", "x-amz-rename-source", source)
-    resource = f"arn:aws:s3:::{request.bucket}/{key}"
-    for action in ("s3:GetObject", "s3:DeleteObject"):
-        service.authoriser.require(request, action, resource, bucket=request.bucket)
-    for name in headers:
-        if name.startswith(("if-", "x-amz-rename-source-if-")) and name not in _RENAME_CONDITIONS:
-            raise not_implemented(f"{name} of RenameObject")
-    match = headers.get("x-amz-rename-source-if-match")
-    condition = write_condition(request)
-    try:
-        service.backend.rename(
-            request.bucket,
-            key,
-            request.key,
-            no_replace=condition.if_none_match,
-            if_match=condition.if_match,
-            source_if_match=unquoted(match) if match is not None else None,
-        )
-    except S3Error as error:
-        if error.code == "NoSuchKey":
-            raise missing_key(service, request, key) from None
-        raise
-    return Response(200)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s3posixfs.store.handlers import attributes, copying, objects, probes, tagging
+from s3posixfs.store.handlers import attributes, copying, objects, probes, renaming, tagging
 from s3posixfs.store.operations.common import CONFIGURATION_BYTES, request_tags
 from s3posixfs.store.router import Operation
 
@@ -96,9 +96,18 @@ OBJECTS: Sequence[Operation] = (
         "PUT",
         "object",
         "s3:PutObject",
-        handler=objects.rename_object,
+        handler=renaming.rename_object,
         selector="renameObject",
-        header="x-amz-rename-source",
+        header=renaming.SOURCE,
+    ),
+    Operation(
+        "RenameFolder",
+        "PUT",
+        "object",
+        None,  # each key below can decide, so the handler asks
+        handler=renaming.rename_folder,
+        selector=renaming.FOLDER,
+        header=renaming.SOURCE,
     ),
     Operation(
         "DeleteObject",
