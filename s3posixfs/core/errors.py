@@ -45,6 +45,11 @@ class S3Error(Exception):
         return f"{text} (request {self.request_id})" if self.request_id else text
 
     @property
+    def unreachable(self) -> bool:
+        """Whether the store did not answer, or not as one that works: another try may help."""
+        return self.status == 0 or self.status >= 500
+
+    @property
     def errno(self) -> int:
         """The errno a program sees for this error."""
         return errno_of(self.code, self.status)

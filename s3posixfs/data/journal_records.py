@@ -44,7 +44,8 @@ class Blob:
 class PendingState:
     """One file that S3 is owed, as a record states it.
 
-    ``operation`` says what made the record, for people. ``identity`` is the name of who signs.
+    ``operation`` says what made the record, for people. ``identity`` is the name of who signs;
+    ``keeper`` of whose the object is to be after that, empty where it is to be the signer's.
     ``posix``: mode, uid, gid, size, mtime, atime, ctime (ns), as shown. ``metadata``,
     ``content_type`` and ``headers`` go with the object. ``base`` is the ETag of the object that
     this one replaces; ``None``: there must be none. ``lineage`` are versions of this file that
@@ -66,6 +67,12 @@ class PendingState:
     lineage: tuple[tuple[str, int], ...]
     data: Blob | str | None
     since: float
+    keeper: str = ""
+
+    @property
+    def owner(self) -> str:
+        """The name of the identity that the object is to belong to."""
+        return self.keeper or self.identity
 
     @property
     def size(self) -> int:
@@ -118,13 +125,13 @@ def _packed(state: PendingState) -> list[Any]:
     return [
         *(state.entry, state.operation, state.bucket, state.key, state.identity),
         *(state.posix, dict(state.metadata), state.content_type, dict(state.headers)),
-        *(state.base, state.lineage, data, state.since),
+        *(state.base, state.lineage, data, state.since, state.keeper),
     ]
 
 
 def _unpacked(fields: list[Any], content: Blob) -> PendingState:
     entry, operation, bucket, key, identity, posix, metadata = fields[:7]
-    content_type, headers, base, lineage, data, since = fields[7:]
+    content_type, headers, base, lineage, data, since, *keeper = fields[7:]
     if data is True:
         data = content
     elif isinstance(data, list):
@@ -143,6 +150,7 @@ def _unpacked(fields: list[Any], content: Blob) -> PendingState:
         tuple((ctime, size) for ctime, size in lineage),
         data,
         since,
+        *keeper,  # older journals say nothing of it
     )
 
 

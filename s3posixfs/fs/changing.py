@@ -183,18 +183,13 @@ class Changes:
         entry = inode.entry
         if signer is not None:
             open_file.writer, open_file.assigned = signer, True
-        settled = self._state.rules.settle(wanted, self._writer(open_file))
+        settled = self._state.rules.settle(wanted, self._rewriter.owner_to_be(open_file))
         found: ObjectStat | None = entry.stat
         if metadata is not None and found is not None:
             found = replace(found, metadata=metadata)
         inode.entry = replace(entry, attributes=settled, stat=found)
         inode.serial += 1
         open_file.changed = True
-
-    def _writer(self, open_file: OpenFile) -> Signer:
-        if open_file.content_unsaved or open_file.assigned:
-            return open_file.writer or self._state.signers.daemon()
-        return self._state.access.owner(open_file.inode.entry)
 
     # Extended attributes.
 

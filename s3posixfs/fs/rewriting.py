@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from errno import ENOSPC, ESTALE
+from typing import TYPE_CHECKING
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
@@ -18,6 +19,9 @@ from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer
+
+if TYPE_CHECKING:
+    from s3posixfs.fs.handles import OpenFile
 
 logger = logging.getLogger(__name__)
 
@@ -170,23 +174,39 @@ class Rewriter:
         )
         self.record(inode, settled, found, signer)
 
+    def owner_to_be(self, open_file: OpenFile) -> Signer:
+        """The identity that the file's object belongs to once all that is owed of it is stored:
+        whose it was, or who was made its owner, or who made it."""
+        signers, pending = self._state.signers, open_file.pending
+        owner = self._state.access.owner(open_file.inode.entry)
+        if open_file.assigned or (open_file.fresh and pending is None):
+            return open_file.writer or signers.daemon()
+        return owner if pending is None else signers.for_name(pending.state.owner) or owner
+
     def keeper(
-        self, entry: Entry, wanted: Attributes, settled: Attributes, writer: Signer
+        self, open_file: OpenFile, wanted: Attributes, settled: Attributes, writer: Signer
     ) -> Signer | None:
         """The identity that a file is to be given back to when ``writer`` has put its content:
         whose it was. ``None`` where it is the writer's own, and where the mount's identity holds
         it with the same owner in its metadata."""
-        owner = self._state.access.owner(entry)
+        owner = self.owner_to_be(open_file)
         if owner.name == writer.name:
             return None
         moved = (wanted.uid, wanted.gid) != (settled.uid, settled.gid)
         return owner if moved or owner.owner is not None else None
 
     async def give_back(
-        self, bucket: str, written: ObjectStat, wanted: Attributes, owner: Signer
+        self,
+        bucket: str,
+        written: ObjectStat,
+        wanted: Attributes,
+        owner: Signer,
+        *,
+        again: bool = False,
     ) -> tuple[Attributes, ObjectStat, Signer] | None:
         """Copy what another has just put onto itself as ``owner``, or as the mount's identity with
-        the owner in its metadata. ``None`` where S3 lets neither: then it is the writer's."""
+        the owner in its metadata. ``None`` where S3 lets neither: then it is the writer's.
+        ``again``: who asks can try it again, so a store that does not answer is an S3Error."""
         for signer in {one.name: one for one in (owner, self._state.signers.daemon())}.values():
             settled = self._state.rules.settle(wanted, signer)
             metadata = encode(settled, written.metadata or {})
@@ -203,6 +223,8 @@ class Rewriter:
                 )
                 etag = result.etag or (await signer.store.head(bucket, written.key)).etag
             except S3Error as error:
+                if again and error.unreachable:
+                    raise
                 # The content is stored all the same, and that is what was asked for.
                 logger.warning("%s/%s is not given back: %s", bucket, written.key, error)
                 continue

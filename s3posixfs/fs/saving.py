@@ -141,8 +141,7 @@ class Saver:
         headers: Mapping[str, str] = (former.headers if former else None) or {}
         wanted = replace(inode.attributes, size=staged.size)
         settled = state.rules.settle(wanted, signer)
-        own = open_file.fresh or open_file.assigned
-        keeper = None if own else self._rewriter.keeper(inode.entry, wanted, settled, signer)
+        keeper = self._rewriter.keeper(open_file, wanted, settled, signer)
         metadata = encode(settled, kept)
         content_type = former.content_type if former else None
         result = await staged.upload(

@@ -167,7 +167,7 @@ class Uploader:
         pending.error = error
         pending.failures += 1
         self.last_error = f"{pending.path} as {pending.state.identity}: {error}"
-        unreachable = isinstance(error, S3Error) and (error.status == 0 or error.status >= 500)
+        unreachable = isinstance(error, S3Error) and error.unreachable
         if not isinstance(error, S3Error | OSError | ConflictError | MissingIdentityError):
             logger.exception("storing %s failed", pending.path, exc_info=error)
         elif first and not (unreachable and self._trouble):

@@ -154,12 +154,16 @@ class Writeback:
         signer = open_file.writer
         if signer is None and pending is None:
             signer = state.signers.daemon()
-        attributes = replace(inode.attributes, size=size)
+        wanted = settled = attributes = replace(inode.attributes, size=size)
+        keeper = None
         if signer is not None:
-            attributes = state.rules.settle(attributes, signer)
+            settled = attributes = state.rules.settle(wanted, signer)
+            keeper = self._rewriter.keeper(open_file, wanted, settled, signer)
+        if keeper is not None:
+            attributes = state.rules.settle(wanted, keeper)
         if attributes != inode.attributes:
             inode.entry = replace(inode.entry, attributes=attributes)
-        metadata = encode(attributes, (former.metadata if former else None) or {})
+        metadata = encode(settled, (former.metadata if former else None) or {})
         if size_of(metadata) > MAX_USER_METADATA_BYTES:
             raise refusal(ENOSPC)
         bucket, key = state.table.key(inode)
@@ -179,6 +183,7 @@ class Writeback:
             lineage=known.descended() if known else (),
             data=None,
             since=known.since if known else state.clock.time(),
+            keeper=_keeper(keeper, signer, known),
         )
 
     # What happens to names.
@@ -244,22 +249,31 @@ class Writeback:
     async def stored(
         self, pending: Pending, state: PendingState, version: int, put: PutResult, signer: Signer
     ) -> OpenFile | None:
-        """S3 has the entry in this state; the file, where nothing newer is owed of it."""
-        modified = put.last_modified or self._state.clock.time()
+        """S3 has the content of the entry in this state: make the object whose it is to be, and
+        note that. The file, where nothing newer is owed of it. S3Error where the store cannot be
+        reached; the next attempt finds the content there and goes on.
+        """
         written = ObjectStat(
             state.key,
             state.size,
             put.etag,
-            modified,
+            put.last_modified or self._state.clock.time(),
             metadata=state.metadata,
             content_type=state.content_type,
             headers=state.headers,
         )
+        if state.keeper:
+            signers = self._state.signers
+            owner = signers.for_name(state.keeper) or signers.daemon()
+            wanted = Attributes(*state.posix)
+            back = await self._rewriter.give_back(state.bucket, written, wanted, owner, again=True)
+            if back is not None:
+                _, written, signer = back
         async with pending.lock:
             open_file = pending.open_file
             if pending.version != version:
                 newer = replace(
-                    pending.state, operation="again", base=put.etag, lineage=state.descended()
+                    pending.state, operation="again", base=written.etag, lineage=state.descended()
                 )
                 states = await self.journal.append([newer])
                 pending.state = states[0]
@@ -271,7 +285,7 @@ class Writeback:
             self._publish(open_file, written, signer, newer=changed)
             await self._end(pending)
         if open_file is not None and open_file.staged is not None:
-            object_version = ObjectVersion(state.bucket, state.key, put.etag, state.size)
+            object_version = ObjectVersion(state.bucket, state.key, written.etag, state.size)
             await open_file.staged.stored(signer.store, object_version, pending.generation)
         return open_file
 
@@ -286,7 +300,10 @@ class Writeback:
         if inode.detached:
             return
         former = inode.entry.stat
-        self._rewriter.record(inode, inode.attributes, written, signer)
+        attributes = inode.attributes
+        if not newer:  # it is the writer's where S3 did not let it be given back
+            attributes = self._state.rules.settle(attributes, signer)
+        self._rewriter.record(inode, attributes, written, signer)
         if newer and former is not None:  # extended attributes that are still to be stored
             inode.entry = replace(inode.entry, stat=replace(written, metadata=former.metadata))
 
@@ -381,7 +398,7 @@ class Writeback:
             headers=owed.headers,
         )
         attributes = Attributes(*owed.posix)
-        return Entry(attributes, found, self._state.now(), exact=True, writer=owed.identity)
+        return Entry(attributes, found, self._state.now(), exact=True, writer=owed.owner)
 
     def _opened(self, inode: Inode, pending: Pending, staged: StagedFile) -> None:
         open_file = OpenFile(inode)
@@ -392,6 +409,13 @@ class Writeback:
         pending.generation = staged.generation
         pending.open_file = open_file
         inode.open_file = open_file
+
+
+def _keeper(keeper: Signer | None, signer: Signer | None, known: PendingState | None) -> str:
+    """The name of whose the object is to be, where that is not who signs it."""
+    if keeper is not None:
+        return keeper.name
+    return known.keeper if signer is None and known is not None else ""
 
 
 def _posix(attributes: Attributes) -> tuple[int, ...]:

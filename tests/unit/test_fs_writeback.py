@@ -18,9 +18,10 @@ from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.data.journal import Journal
 from s3posixfs.fs.attributes import AttributeChanges
+from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import Conflict, FsConfig
 from tests.faulty_store import FaultyStore, lost_answer
-from tests.filesystem_bed import ALICE, BUCKET, MIB, ROOT, Bed, filesystem_bed
+from tests.filesystem_bed import ALICE, BOB, BUCKET, CAROL, MIB, ROOT, Bed, filesystem_bed
 
 ALWAYS = 10**9
 DOWN = S3Error("ConnectionError", "connection refused")
@@ -489,3 +490,107 @@ async def test_content_is_kept_until_the_journal_knows_of_the_upload(tmp_path: P
                 break
             await trio.sleep(0.005)
         assert not names
+
+
+async def shared_file(bed: Bed) -> None:
+    """alice's, which bob may write into."""
+    await bed.write("a", b"alice's", ALICE, mode=0o666)
+    parent, name = await bed.split("a", ALICE)
+    found = await bed.fs.lookup(parent, name, ALICE)
+    await bed.fs.setattr(found.inode, AttributeChanges(mode=0o666), None, ALICE)
+
+
+async def append(bed: Bed, data: bytes, caller: Caller) -> None:
+    found = await bed.walk("a", caller)
+    opened = await bed.fs.open(found.inode, os.O_WRONLY | os.O_APPEND, caller)
+    await bed.fs.write(opened.handle, 0, data)
+    await bed.fs.flush(opened.handle)
+    await bed.fs.release(opened.handle)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_file_stays_whose_it_is(tmp_path: Path, waits: bool) -> None:
+    """Whether S3 has it or not when another writes into it, before and after a crash."""
+    stores = Stores()
+    async with filesystem_bed(tmp_path / "x", writeback=True, wrap=stores) as bed:
+        if waits:
+            stores.fail("put", DOWN)
+        await shared_file(bed)
+        assert await stored(bed) == (("shared/a",) if waits else ())
+        stores.fail("put", DOWN)
+        await append(bed, b", and bob's", BOB)
+        assert await bed.owner("a") == (ALICE.uid, ALICE.gid)
+        after = crash(tmp_path / "x", "after")
+        stores.heal()
+        assert await stored(bed) == ()
+        assert bed.s3_owner("a") == "alice"
+        assert await bed.owner("a") == (ALICE.uid, ALICE.gid)
+        assert any(one.calls["copy"] for one in stores.made)
+        store = bed.store
+    if not waits:
+        return  # what the crash left is of a moment before S3 got something else
+    async with filesystem_bed(after, writeback=True, wrap=Stores(), store=store) as bed:
+        assert await bed.owner("a") == (ALICE.uid, ALICE.gid)
+        assert await stored(bed) == ()
+        assert bed.s3_owner("a") == "alice"
+        assert bed.store.data(BUCKET, "a") == b"alice's, and bob's"
+        assert await bed.mode("a") == "-rw-rw-rw-"
+        assert bed.store.keys(BUCKET) == ["a"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_crash_between_an_upload_and_giving_it_back(tmp_path: Path, lost: bool) -> None:
+    """``lost``: the copy was made, and only its answer never came."""
+    stores = Stores()
+    async with filesystem_bed(tmp_path / "x", writeback=True, wrap=stores) as bed:
+        await shared_file(bed)
+        assert await stored(bed) == ()
+        if lost:
+            for one in stores.made:
+                one.fail("copy", lost_answer(), times=ALWAYS, after_effect=True)
+        else:
+            stores.fail("copy", DOWN)
+        await append(bed, b", and bob's", BOB)
+        assert await stored(bed) == ("shared/a",)
+        assert bed.store.data(BUCKET, "a") == b"alice's, and bob's"
+        assert bed.s3_owner("a") == ("alice" if lost else "bob")
+        assert bed.fs.status()["queued_files"] == 1
+        after = crash(tmp_path / "x", "after")
+        store = bed.store
+        stores.heal()
+    async with filesystem_bed(after, writeback=True, wrap=Stores(), store=store) as bed:
+        assert await bed.owner("a") == (ALICE.uid, ALICE.gid)
+        assert await stored(bed) == ()
+        assert bed.s3_owner("a") == "alice"
+        assert bed.store.data(BUCKET, "a") == b"alice's, and bob's"
+        assert bed.store.keys(BUCKET) == ["a"]  # and no conflict
+
+
+async def test_what_cannot_be_given_back_is_the_writers(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path / "x", writeback=True, wrap=stores) as bed:
+        await shared_file(bed)
+        assert await stored(bed) == ()
+        stores.fail("copy", S3Error("AccessDenied", "no", status=403))
+        await append(bed, b", and bob's", BOB)
+        assert await bed.owner("a") == (ALICE.uid, ALICE.gid)
+        assert await stored(bed) == ()
+        assert bed.s3_owner("a") == "bob"
+        assert await bed.owner("a") == (BOB.uid, BOB.gid)
+
+
+async def test_a_change_of_owner_outlives_another_writer(tmp_path: Path) -> None:
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        await shared_file(bed)
+        stores.fail("put", DOWN)
+        await append(bed, b", and bob's", BOB)
+        found = await bed.walk("a", ROOT)
+        await bed.fs.setattr(
+            found.inode, AttributeChanges(uid=CAROL.uid, gid=CAROL.gid), None, ROOT
+        )
+        await append(bed, b" again", BOB)
+        stores.heal()
+        assert await stored(bed) == ()
+        assert bed.s3_owner("a") == "carol"
+        assert bed.store.data(BUCKET, "a") == b"alice's, and bob's again"
