@@ -237,6 +237,9 @@ class FaultyStore:
             lambda: self.store.rename(bucket, source_key, key, no_replace=no_replace),
         )
 
+    async def rename_folder(self, bucket: str, source: str, prefix: str) -> None:
+        await self._call("rename_folder", lambda: self.store.rename_folder(bucket, source, prefix))
+
     async def create_multipart(
         self,
         bucket: str,

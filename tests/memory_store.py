@@ -34,7 +34,11 @@ from s3posixfs.core.types import (
 Authorize = Callable[[str, str, str, str], bool]  # identity, "s3:GetObject", bucket, key
 
 ALL_CAPABILITIES = Capabilities(
-    conditional_put=True, rename_object=True, listing_metadata=True, listing_owner=True
+    conditional_put=True,
+    rename_object=True,
+    rename_folder=True,
+    listing_metadata=True,
+    listing_owner=True,
 )
 
 
@@ -391,6 +395,26 @@ class MemoryStore:
             raise _failed_precondition()
         del objects[source_key]
         objects[key] = StoredObject(replace(source.stat, key=key), source.data)
+
+    async def rename_folder(self, bucket: str, source: str, prefix: str) -> None:
+        await self._begin("rename_folder", "s3:PutObject", bucket, prefix)
+        if not self.capabilities.rename_folder:
+            raise S3Error("NotImplemented", "folders are not renamed", status=501)
+        objects = self._bucket(bucket)
+        moved = [key for key in objects if key.startswith(source)]
+        if not moved:
+            raise S3Error("NoSuchKey", status=404)
+        if any(key.startswith(prefix) and key != prefix for key in objects):
+            raise S3Error("FolderNotEmpty", status=409)
+        for key in moved:
+            self._allow("s3:GetObject", bucket, key)
+            self._allow("s3:DeleteObject", bucket, key)
+            self._allow("s3:PutObject", bucket, prefix + key[len(source) :])
+        objects.pop(prefix, None)
+        for key in moved:
+            found = objects.pop(key)
+            new = prefix + key[len(source) :]
+            objects[new] = StoredObject(replace(found.stat, key=new), found.data)
 
     # Multipart uploads.
 

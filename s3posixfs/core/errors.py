@@ -65,6 +65,7 @@ _ERRNO_BY_CODE = {
     "ConditionalRequestConflict": errno.EEXIST,
     "EntityTooLarge": errno.EFBIG,
     "ExpiredToken": errno.EACCES,
+    "FolderNotEmpty": errno.ENOTEMPTY,
     "InvalidAccessKeyId": errno.EACCES,
     "InvalidBucketName": errno.EINVAL,
     "InvalidObjectState": errno.EACCES,

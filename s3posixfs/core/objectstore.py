@@ -142,6 +142,15 @@ class ObjectStore(Protocol):
         """RenameObject; only where :attr:`Capabilities.rename_object`."""
         ...
 
+    async def rename_folder(self, bucket: str, source: str, prefix: str) -> None:
+        """Give every key that begins with ``source`` the beginning ``prefix``, in one step; both
+        end in a slash. Only where :attr:`Capabilities.rename_folder`.
+
+        FolderNotEmpty where more than a marker is there already; NoSuchKey where nothing begins
+        with ``source``.
+        """
+        ...
+
     async def create_multipart(
         self,
         bucket: str,

@@ -101,6 +101,7 @@ class Capabilities:
 
     conditional_put: bool = False  # If-None-Match: * and If-Match on PUT are honoured
     rename_object: bool = False  # RenameObject, owner and data unmoved
+    rename_folder: bool = False  # all keys below a prefix in one step (the embedded store)
     listing_metadata: bool = False  # ListObjectsV2 metadata=true gives user metadata
     listing_owner: bool = True  # fetch-owner=true gives owners
 

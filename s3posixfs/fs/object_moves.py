@@ -142,6 +142,9 @@ class ObjectMover:
         self, bucket: str, prefix: str, new_bucket: str, new_prefix: str, signer: Signer
     ) -> None:
         """Move every key below a prefix, the marker of the folder too."""
+        if signer.store.capabilities.rename_folder and bucket == new_bucket:
+            await signer.store.rename_folder(bucket, prefix, new_prefix)
+            return
         moves = [
             (Move(bucket, found.key, new_bucket, new_prefix + found.key[len(prefix) :]), found)
             for found in await self._keys(bucket, prefix)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COPY_PART_BYTES = 512 * MIB
 COPIES_AT_ONCE = 4
+RENAME_FOLDER = "s3posixfs-rename-folder="  # the query of the embedded store's own request
 
 
 def copy_source(bucket: str, key: str) -> str:

@@ -16,7 +16,7 @@ import trio
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities, PartResult
 from s3posixfs.s3 import xml
-from s3posixfs.s3.copying import copy_source
+from s3posixfs.s3.copying import RENAME_FOLDER, copy_source
 from s3posixfs.s3.retry import RetryPolicy
 from s3posixfs.s3.store import S3ObjectStore
 from s3posixfs.s3.traits import Traits
@@ -43,6 +43,7 @@ class Probe:
         self._key = f"{prefix}.s3posixfs-probe-{unique}"
         self._second = f"{self._key}-b"
         self._third = f"{self._key}-c"
+        self._folders = (f"{self._key}-d/", f"{self._key}-e/")
         self._etag = ""
 
     async def run(self) -> Traits:
@@ -54,7 +55,8 @@ class Probe:
             return await self._look()
         finally:
             with trio.move_on_after(20, shield=True):
-                for key in (self._key, self._second, self._third):
+                inside = (f"{folder}x" for folder in self._folders)
+                for key in (self._key, self._second, self._third, *inside, *self._folders):
                     with contextlib.suppress(S3Error):
                         await self._store.delete(self._bucket, key)
 
@@ -66,10 +68,12 @@ class Probe:
         copy = await self._conditional_copy()
         complete = if_none_match and await self._conditional_complete()
         rename = await self._rename()
+        folder = rename and await self._rename_folder()
         found = Traits(
             Capabilities(
                 conditional_put=if_none_match and (quoted or bare),
                 rename_object=rename,
+                rename_folder=folder,
                 listing_metadata=metadata,
                 listing_owner=owner,
             ),
@@ -204,6 +208,26 @@ class Probe:
             and not await self._holds(self._key, None)
         )
 
+    async def _rename_folder(self) -> bool:
+        """Whether all below a prefix can be renamed in one step, and not onto what is there."""
+        old, new = self._folders
+        if await self._put(f"{old}x") != 200:
+            return False
+        source = ("x-amz-rename-source", copy_source(self._bucket, old))
+        query = {RENAME_FOLDER.rstrip("="): ""}
+        moved = (
+            await self._status("PUT", new, query, [source]) == 200
+            and await self._holds(f"{new}x", _BODY)
+            and not await self._holds(f"{old}x", None)
+        )
+        if not moved or await self._put(f"{old}x") != 200:
+            return False
+        return (
+            await self._status("PUT", new, query, [source]) == 409
+            and await self._holds(f"{old}x", _BODY)
+            and await self._holds(f"{new}x", _BODY)
+        )
+
     async def _holds(self, key: str, body: bytes | None) -> bool:
         """Whether the object is there, with these bytes and the scratch metadata."""
         try:
@@ -243,7 +267,9 @@ async def look_without_writing(store: S3ObjectStore, bucket: str) -> Traits:
 
 
 EMBEDDED = Traits(
-    Capabilities(conditional_put=True, rename_object=True, listing_metadata=True),
+    Capabilities(
+        conditional_put=True, rename_object=True, rename_folder=True, listing_metadata=True
+    ),
     unprobed=False,
     honours_if_none_match=True,
     honours_if_match=True,

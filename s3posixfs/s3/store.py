@@ -18,7 +18,7 @@ from s3posixfs.s3.binding import (
     require_key,
 )
 from s3posixfs.s3.body import length_of, md5_hex
-from s3posixfs.s3.copying import carried_headers, copy_by_parts, copy_source
+from s3posixfs.s3.copying import RENAME_FOLDER, carried_headers, copy_by_parts, copy_source
 from s3posixfs.s3.http import Response
 from s3posixfs.s3.multipart import MultipartOperations
 from s3posixfs.s3.transport import S3Request
@@ -297,6 +297,21 @@ class S3ObjectStore(MultipartOperations):
         if no_replace:
             headers.append(("if-none-match", "*"))
         await self.send("PUT", bucket, key, "renameObject=", headers)
+
+    async def rename_folder(self, bucket: str, source: str, prefix: str) -> None:
+        if not self.capabilities.rename_folder:
+            raise S3Error("NotImplemented", "this store renames no folders", status=501)
+        headers = [("x-amz-rename-source", copy_source(bucket, source))]
+        try:
+            await self.send("PUT", bucket, prefix, RENAME_FOLDER, headers)
+        except S3Error as error:
+            # A lost answer, then "no such source": it was done before.
+            if (
+                not settle.repeated(error)
+                or error.code != "NoSuchKey"
+                or not (await self.list_objects(bucket, prefix=prefix, max_keys=1)).objects
+            ):
+                raise
 
 
 def _content_range(headers: Mapping[str, str]) -> tuple[int, int]:

@@ -50,6 +50,12 @@ def _capability(name: str) -> Setting:
     return put
 
 
+def _rename(traits: Traits, value: str) -> Traits:
+    # Who says no to renames means those of folders too, unless they say otherwise.
+    found = _capability("rename_object")(traits, value)
+    return found if value == "yes" else _capability("rename_folder")(found, value)
+
+
 def _conditional_put(traits: Traits, value: str) -> Traits:
     found = _capability("conditional_put")(traits, value)
     honoured = value == "yes"
@@ -83,7 +89,8 @@ _SETTINGS: Mapping[str, Setting] = {
     "if_match": _if_match,
     "conditional_complete": _conditional_complete,
     "conditional_copy": _conditional_copy,
-    "rename": _capability("rename_object"),
+    "rename": _rename,
+    "rename_folder": _capability("rename_folder"),
     "listing_metadata": _capability("listing_metadata"),
     "listing_owner": _capability("listing_owner"),
 }

@@ -22,6 +22,7 @@ def test_the_status_says_what_was_found_out(
     assert status["capabilities"] == {
         "conditional_put": True,
         "rename_object": False,  # answered with 200, and done wrong
+        "rename_folder": False,
         "listing_metadata": False,
         "listing_owner": True,
     }

@@ -34,7 +34,11 @@ from s3posixfs.s3.sts import StsClient
 from tests.store_process import PROGRAM, StoreProcess, User
 
 ALL = Capabilities(
-    conditional_put=True, rename_object=True, listing_metadata=True, listing_owner=True
+    conditional_put=True,
+    rename_object=True,
+    rename_folder=True,
+    listing_metadata=True,
+    listing_owner=True,
 )
 
 

@@ -20,6 +20,7 @@ class Quirks:
     if_none_match: bool = True
     if_match_spelling: str = "quoted"  # quoted, bare, any, ignored
     rename: str = "moves"  # moves, empty (200 and an empty target), unknown, clobbers
+    rename_folder: str = "moves"  # moves, unknown (makes an empty object), clobbers
     metadata_in_listing: bool = True
     owner_in_listing: bool = True
     conditional_complete: bool = True
@@ -106,6 +107,8 @@ class QuirkyStore(ScriptedServer):
             return self._multipart(seen, key, query)
         if "renameObject" in query and self.quirks.rename != "unknown":
             return self._rename(seen, key)
+        if "s3posixfs-rename-folder" in query and self.quirks.rename_folder != "unknown":
+            return self._rename_folder(seen, key)
         return self._put(seen, key)
 
     def _refused(self, headers: dict[str, str], key: str) -> bool:
@@ -152,6 +155,15 @@ class QuirkyStore(ScriptedServer):
         if source not in self.objects:
             return error(404, "NoSuchKey")
         self.objects[key] = self.objects.pop(source)
+        return reply(200)
+
+    def _rename_folder(self, seen: Seen, prefix: str) -> Step:
+        source = unquote(seen.headers["x-amz-rename-source"]).split("/", 2)[2]
+        taken = any(key.startswith(prefix) for key in self.objects)
+        if taken and self.quirks.rename_folder != "clobbers":
+            return error(409, "FolderNotEmpty")
+        for key in [key for key in self.objects if key.startswith(source)]:
+            self.objects[prefix + key[len(source) :]] = self.objects.pop(key)
         return reply(200)
 
     def _multipart(self, seen: Seen, key: str, query: dict[str, str]) -> Step:

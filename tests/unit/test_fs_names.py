@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ from tests.filesystem_bed import (
 )
 from tests.memory_store import ALL_CAPABILITIES
 
-STORES = pytest.mark.parametrize("capabilities", [ALL_CAPABILITIES, PLAIN], ids=["all", "plain"])
+SINGLE = replace(ALL_CAPABILITIES, rename_folder=False)
+STORES = pytest.mark.parametrize(
+    "capabilities", [ALL_CAPABILITIES, SINGLE, PLAIN], ids=["all", "single", "plain"]
+)
 
 
 def has_errno(code: int) -> pytest.RaisesExc[OSError]:

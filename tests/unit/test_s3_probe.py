@@ -53,7 +53,11 @@ async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
 
 
 ALL = Capabilities(
-    conditional_put=True, rename_object=True, listing_metadata=True, listing_owner=True
+    conditional_put=True,
+    rename_object=True,
+    rename_folder=True,
+    listing_metadata=True,
+    listing_owner=True,
 )
 
 
@@ -92,6 +96,8 @@ async def test_ceph_rgw(world: World) -> None:
         (Quirks(rename="empty"), "rename_object"),
         (Quirks(rename="unknown"), "rename_object"),
         (Quirks(rename="clobbers"), "rename_object"),
+        (Quirks(rename_folder="unknown"), "rename_folder"),
+        (Quirks(rename_folder="clobbers"), "rename_folder"),
         (Quirks(if_none_match=False), "conditional_put"),
         (Quirks(if_match_spelling="ignored"), "conditional_put"),
         (Quirks(metadata_in_listing=False), "listing_metadata"),
@@ -101,7 +107,8 @@ async def test_ceph_rgw(world: World) -> None:
 )
 async def test_a_200_alone_proves_nothing(world: World, quirks: Quirks, lost: str) -> None:
     world.became(quirks)
-    assert await world.probe() == replace(ALL, **{lost: False})
+    without = [lost, "rename_folder"] if lost == "rename_object" else [lost]
+    assert await world.probe() == replace(ALL, **dict.fromkeys(without, False))
 
 
 async def test_store_that_may_only_be_read_gives_what_is_safe(world: World) -> None:
@@ -320,7 +327,9 @@ async def test_an_option_overrides_what_was_found(nursery: trio.Nursery) -> None
     async with S3Client(server.url, clock=SystemClock(), retry=QUICK, settings=settings) as client:
         store = client.acting_as(StaticProvider(Credentials("a", "s")))
         found = await client.probe(store, "b")
-        assert found == replace(ALL, rename_object=False, listing_metadata=False)
+        assert found == replace(
+            ALL, rename_object=False, rename_folder=False, listing_metadata=False
+        )
         assert not client.traits.quoted_if_match
         assert client.traits.conditional_complete
         assert client.status()["set_by_option"] == settings
