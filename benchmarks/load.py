@@ -185,7 +185,7 @@ class _Connection:
             answer = Answer(self._head.lower(), b"")
             length = answer.header("content-length")
             chunked = answer.header("transfer-encoding") == "chunked"
-            if b" 200 " not in self._head[:16] and b" 204 " not in self._head[:16]:
+            if self._head[:16].split()[1] not in (b"200", b"204", b"206"):
                 raise RuntimeError(f"the store refused: {self._head!r} {self._kept!r}")
             if not length and not chunked and b" 204 " not in self._head[:16]:
                 raise RuntimeError(f"an answer without a length: {self._head!r}")

@@ -64,10 +64,11 @@ def gateway() -> Iterator[Store]:
         user = running.users["alice"]
         port = int(running.endpoint.rpartition(":")[2])
         target = Target("Ceph RGW", port, running.region, user.access_key, user.secret_key)
-        yield Store(target, lambda: _daemons(running))
+        yield Store(target, lambda: daemons_of(running))
 
 
-def _daemons(running: Gateway) -> list[int]:
+def daemons_of(running: Gateway) -> list[int]:
+    """Process IDs of all that a gateway's cluster is made of."""
     found = json.loads((running.folder / "daemons.json").read_text())
     return [int(daemon["pid"]) for daemon in found.values()]
 

@@ -19,11 +19,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.mount import OURS, mounted
-from benchmarks.serving import ServedStore, served_store
+from benchmarks.mount.clients import OURS, mounted
+from benchmarks.mount.sites import Site, embedded
+from benchmarks.stores import cpu_seconds
 
 PAUSE = 2.0  # seconds; longer than metadata_ttl
-TICKS = os.sysconf("SC_CLK_TCK")
 
 # name: whether what is known is to be old by then, and a shell script at the top of the mount
 WORK = {
@@ -81,12 +81,6 @@ def make_source(source: Path, scale: float) -> None:
     )
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def requests_since(audit: Path, position: int) -> Counter[str]:
     """Requests by operation; a 404 to HEAD, which says that a name is free, by itself."""
     time.sleep(0.1)  # the store writes its log a little later
@@ -100,24 +94,24 @@ def requests_since(audit: Path, position: int) -> Counter[str]:
     return found
 
 
-def run(names: Sequence[str], scale: float, folder: Path, store: ServedStore) -> None:
+def run(names: Sequence[str], scale: float, folder: Path, site: Site) -> None:
     """Print one row of a table for each name."""
     source = folder / "source"
     make_source(source, scale)
     audit = folder / "state" / "audit.log"
-    with mounted(OURS, store, folder) as (top, pid):
+    with mounted(OURS, site, folder) as mount:
         print("| | requests | of these | s | daemon's CPU s |\n|---|---:|---|---:|---:|")
         for name in names:
             old, script = WORK[name]
             if old:
                 time.sleep(PAUSE)
             position = audit.stat().st_size
-            cpu, began = cpu_seconds(pid), time.monotonic()
+            cpu, began = cpu_seconds(mount.pid), time.monotonic()
             text = script.format(source=source, small=int(100 * scale))
             subprocess.run(
-                ["/bin/sh", "-euc", text], cwd=top, check=True, stdout=subprocess.DEVNULL
+                ["/bin/sh", "-euc", text], cwd=mount.top, check=True, stdout=subprocess.DEVNULL
             )
-            took, used = time.monotonic() - began, cpu_seconds(pid) - cpu
+            took, used = time.monotonic() - began, cpu_seconds(mount.pid) - cpu
             found = requests_since(audit, position)
             kinds = ", ".join(f"{count} {kind}" for kind, count in found.most_common(6))
             print(f"| {name} | {found.total()} | {kinds} | {took:.1f} | {used:.1f} |", flush=True)
@@ -134,9 +128,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"no such work: {unknown[0]!r}; there are {', '.join(WORK)}")
     with (
         tempfile.TemporaryDirectory(prefix="s3posixfs-bench-") as name,
-        served_store(Path(name)) as store,
+        embedded(Path(name)) as site,
     ):
-        run(options.names, options.scale, Path(name), store)
+        run(options.names, options.scale, Path(name), site)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,15 +28,17 @@ class ServedStore:
 
 
 @contextmanager
-def served_store(folder: Path, workers: int = 1) -> Iterator[ServedStore]:
-    """A store with its objects below ``folder``, on a free port."""
+def served_store(
+    folder: Path, workers: int = 1, arguments: Sequence[str] = (), ca: Path | None = None
+) -> Iterator[ServedStore]:
+    """A store with its objects below ``folder``, on a free port; ``ca`` vouches for its https."""
     state = folder / "state"
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [
                 *(PROGRAM, "serve", "--root", str(folder / "objects")),
                 *("--state", str(state), "--listen", "127.0.0.1:0"),
-                *("--workers", str(workers)),
+                *("--workers", str(workers), *arguments),
             ],
             stdout=subprocess.PIPE,
             stderr=log,
@@ -64,6 +66,7 @@ def served_store(folder: Path, workers: int = 1) -> Iterator[ServedStore]:
             region_name="us-east-1",
             aws_access_key_id=store.access_key,
             aws_secret_access_key=store.secret_key,
+            verify=str(ca) if ca is not None else None,
         )
         with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # started before
             client.create_bucket(Bucket=BUCKET)

@@ -18,14 +18,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.mount import PROGRAM, Client, mounted
-from benchmarks.serving import BUCKET, ServedStore, served_store
+from benchmarks.mount.clients import PROGRAM, Client, mounted
+from benchmarks.mount.sites import Site, embedded
+from benchmarks.stores import cpu_seconds
 
 UID = 1001
 MODES = ("caller", "daemon")
@@ -118,20 +118,15 @@ Figures = dict[str, dict[str, list[Taken]]]
 
 
 def _client(mode: str) -> Client:
-    def command(store: ServedStore, mountpoint: Path, folder: Path) -> list[str]:
+    def command(site: Site, mountpoint: Path, folder: Path) -> list[str]:
         options = (
-            f"endpoint_url={store.url},credentials_file={store.credentials},profile=admin,"
+            f"endpoint_url={site.url},credentials_file={site.credentials},profile=admin,"
             f"identities=auto,allow_other,sign_as={mode},cache_dir={folder}/cache-{mode},"
             "memory_limit=16M"
         )
-        return [PROGRAM, "mount", BUCKET, str(mountpoint), "-f", "-o", options]
+        return [PROGRAM, "mount", site.bucket, str(mountpoint), "-f", "-o", options]
 
     return Client(f"as-{mode}", PROGRAM, command)
-
-
-def _cpu_seconds(pid: int) -> float:
-    """CPU time of all threads of a process, to the nanosecond (clock_getcpuclockid(3))."""
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _requests(mountpoint: Path) -> int:
@@ -159,13 +154,13 @@ class Worker:
         """Do one job."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("no pipes to the worker")
-        used = _cpu_seconds(self._daemon)
+        used = cpu_seconds(self._daemon)
         self._process.stdin.write(f"{job} {mark}\n")
         self._process.stdin.flush()
         said = self._process.stdout.readline()
         if not said:
             raise RuntimeError(f"{job} failed: see the message above")
-        return Taken(float(said), _cpu_seconds(self._daemon) - used)
+        return Taken(float(said), cpu_seconds(self._daemon) - used)
 
     def close(self) -> None:
         """End it."""
@@ -177,7 +172,7 @@ def run(rounds: int, count: int, folder: Path) -> tuple[Figures, dict[str, int]]
     changes with the round."""
     taken: Figures = {job: {mode: [] for mode in MODES} for job in JOBS}
     with ExitStack() as stack:
-        store = stack.enter_context(served_store(folder))
+        site = stack.enter_context(embedded(folder))
         state = ("--state", str(folder / "state"))
         for words in (
             ("user", "add", "user", "--posix-uid", str(UID), "--posix-gid", str(UID)),
@@ -187,11 +182,12 @@ def run(rounds: int, count: int, folder: Path) -> tuple[Figures, dict[str, int]]
         mounts: dict[str, Path] = {}
         workers: dict[str, Worker] = {}
         for mode in MODES:
-            mounts[mode], pid = stack.enter_context(mounted(_client(mode), store, folder))
-            top = mounts[mode] / mode
+            running = stack.enter_context(mounted(_client(mode), site, folder))
+            mounts[mode] = running.top
+            top = running.top / mode
             top.mkdir()
             os.chown(top, UID, UID)
-            workers[mode] = Worker(top, pid, count)
+            workers[mode] = Worker(top, running.pid, count)
             stack.callback(workers[mode].close)
         for number in range(-2, rounds):  # the first two are to warm up
             order = MODES if number % 2 else MODES[::-1]

@@ -178,7 +178,9 @@ def _listing(job: Job, delimiter: str) -> Work:
     return drive(job.target.port, scripts, job.sizes.seconds)
 
 
-def pages(maker: Maker, prefix: str, delimiter: str, *, once: bool = False) -> Script:
+def pages(
+    maker: Maker, prefix: str, delimiter: str, *, once: bool = False, bucket: str = BUCKET
+) -> Script:
     """The pages of ListObjectsV2, from the start again at the end unless ``once``."""
     token = ""
     while True:
@@ -187,7 +189,7 @@ def pages(maker: Maker, prefix: str, delimiter: str, *, once: bool = False) -> S
             query.append(("delimiter", delimiter))
         if token:
             query.append(("continuation-token", token))
-        answer = yield maker.request("GET", f"/{BUCKET}", query)
+        answer = yield maker.request("GET", f"/{bucket}", query)
         token = _between(answer.body, "NextContinuationToken", missing="")
         if not token and once:
             return
