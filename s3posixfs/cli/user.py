@@ -73,7 +73,13 @@ def _policy_name(state: State, name: str) -> str | None:
 
 @user.command()
 @click.argument("name")
-@click.option("--role", type=_ROLE, default="s3", show_default=True)
+@click.option(
+    "--role",
+    type=_ROLE,
+    default="s3",
+    show_default=True,
+    help="s3: what its policy allows; admin: everything.",
+)
 @click.option(
     "--posix-uid", "--uid", "uid", type=int, default=0, show_default=True, metavar="U",
     help="The user that owns the objects' files.",

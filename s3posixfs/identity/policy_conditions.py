@@ -181,7 +181,7 @@ _ORDERINGS: dict[str, Callable[[Decimal, Decimal], bool]] = {
 }
 
 # Operator → how it tests, and whether it is negated.
-_OPERATORS: dict[str, tuple[TestFactory, bool]] = {
+OPERATORS: dict[str, tuple[TestFactory, bool]] = {
     "StringEquals": (_string_equals, False),
     "StringNotEquals": (_string_equals, True),
     "StringEqualsIgnoreCase": (_string_equals_ignoring_case, False),
@@ -291,7 +291,7 @@ def _parse_operator(name: str) -> tuple[TestFactory, bool, Quantifier, bool]:
         quantifier = "ForAnyValue"
     base = base.removeprefix(f"{quantifier}:") if quantifier else base
     if_exists = base.endswith("IfExists")
-    found = _OPERATORS.get(base.removesuffix("IfExists"))
+    found = OPERATORS.get(base.removesuffix("IfExists"))
     if found is None:
         raise PolicyError(f"unknown condition operator '{name}'")
     return *found, quantifier, if_exists
