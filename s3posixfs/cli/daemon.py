@@ -129,6 +129,7 @@ class Mount:
                 clock=self._clock,
                 readers=readers,
                 owed_to=endpoint.url if options.flag("writeback") else None,
+                endpoint=endpoint.url,
             )
             stack.callback(staging.close)
             audit = self._audit_log()

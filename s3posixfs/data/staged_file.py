@@ -288,11 +288,20 @@ class StagedFile:
         if failure is not None:
             await self._enter()
             try:
-                self._streams_left = 0
+                self.without_stream()
                 await self._give_up()
             finally:
                 self._gate.release()
         return failure
+
+    @property
+    def early_target(self) -> Target | None:
+        """What an upload that has begun early goes to."""
+        return self._stream.target if self._stream is not None else None
+
+    def without_stream(self) -> None:
+        """Nothing is sent early until the next upload is done."""
+        self._streams_left = 0
 
     async def stop_stream(self) -> None:
         """Abort what was begun early: the file loses its name."""
@@ -429,6 +438,25 @@ class StagedFile:
                 kept = bytes(await self._local.read(0, version.size))
                 if self._generation == generation and not self._closed:
                     self._readers.keep(version, 0, kept)
+
+    async def rebase(self, store: ObjectStore, own: ObjectVersion | None) -> None:
+        """The base was replaced in S3: by ``own``, an earlier upload of this file of which only
+        the answer was lost, or by something else, where all of the file must be here."""
+        await self._enter()
+        try:
+            old, old_is_own = self._base, self._base_is_own
+            self._base_is_own = own is not None
+            if own is not None:
+                self._base = self._readers.open(store, own)
+                self._base_end = min(self._base_end, own.size)
+            else:
+                self._base, self._base_end = None, 0
+                self._dirty.add(0, self._size)
+            self._layout += 1
+            if old is not None and old_is_own:
+                await old.aclose()
+        finally:
+            self._gate.release()
 
     def unchanged(self) -> list[tuple[int, int]]:
         """The ranges that are as in the base, in order."""

@@ -41,11 +41,11 @@ _MAY_PASS = frozenset({408, 425, 429})
 
 @dataclass(slots=True, eq=False)
 class _Early:
-    """A part, its result once it is sent, and how often its bytes changed."""
+    """A part, its result once it is sent, and whether its bytes changed after it was full."""
 
     part: Part
     result: PartResult | None = None
-    version: int = 0
+    changed: bool = False
 
 
 def refused(error: S3Error) -> bool:
@@ -140,7 +140,7 @@ class Stream:
             if part.offset < end and start < part.offset + part.length:
                 self._changes += early.result is not None
                 early.result = None
-                early.version += 1
+                early.changed = True
                 early.part = replace(part, copied=False)
 
     def sent(self) -> list[PartResult]:
@@ -200,14 +200,15 @@ class Stream:
             async with self._turns:
                 if self._closing or self.over or self.failure is not None:
                     return
-                version = early.version
+                if early.changed:
+                    continue  # what was written may still be on its way to the disk
                 try:
                     result = await self._send(early.part)
                 except S3Error as error:
-                    if early.version == version:
+                    if not early.changed:
                         self._not_sent(early, error)
                     continue
-            if early.version == version:
+            if not early.changed:
                 early.result = result
                 self.copied = self.copied or early.part.copied
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from errno import EACCES
+from typing import Protocol
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES, ObjectStat
-from s3posixfs.data.journal_records import PendingState
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
@@ -19,8 +22,51 @@ from s3posixfs.fs.signers import Signer
 logger = logging.getLogger(__name__)
 
 
+CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+
+
 class ConflictError(Exception):
-    """The object was changed by others, and the mount was told to leave such alone."""
+    """The object was changed by others, and the mount was told to leave such alone, or has not
+    got the bytes that it would take to put ours in its place."""
+
+
+class Claim(Protocol):
+    """An upload that is to replace the object with the ETag ``base``; ``None``: there must be
+    none. ``mark`` tells this version from others in S3, by the ``ctime`` of its metadata and its
+    size in bytes; ``lineage`` are versions of the same file that may be there already."""
+
+    @property
+    def bucket(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def base(self) -> str | None: ...
+
+    @property
+    def mark(self) -> tuple[str, int]: ...
+
+    @property
+    def lineage(self) -> tuple[tuple[str, int], ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What stands at a name after a condition failed.
+
+    ``etag``: which object ours may replace now; ``None``: there is none. ``landed``: it is this
+    very version already. ``own``: it is an earlier version of the same file.
+    """
+
+    etag: str | None
+    landed: ObjectStat | None = None
+    own: ObjectStat | None = None
+
+
+def mark_of(metadata: Mapping[str, str] | None, size: int) -> tuple[str, int]:
+    """What tells a version of a file from others in S3."""
+    return (metadata or {}).get("ctime", ""), size
 
 
 class Conflicts:
@@ -31,43 +77,60 @@ class Conflicts:
         self._entries = entries
         self._heads = heads
 
-    async def base(
-        self, owed: PendingState, signer: Signer
-    ) -> tuple[str | None, ObjectStat | None]:
-        """After a condition failed: the ETag that ours may replace now (``None``: no object), and
-        the object, where it is this very version already. ConflictError where ours must not."""
-        theirs = await self._found(owed, signer)
+    async def standing(self, claim: Claim, signer: Signer, *, whole: bool = True) -> Standing:
+        """After a condition failed: what ours may replace now. ``whole`` says that all of ours is
+        here. ConflictError where ours must not, or cannot, be stored."""
+        theirs = await self._found(claim, signer)
+        if theirs is not None:
+            mark = mark_of(theirs.metadata, theirs.size)
+            if mark[0] and mark == claim.mark:
+                return Standing(theirs.etag, landed=theirs)
+            if mark[0] and mark in claim.lineage:
+                return Standing(theirs.etag, own=theirs)
+        if not whole:
+            raise ConflictError(
+                f"{claim.bucket}/{claim.key} was changed by others while a part of it was changed "
+                "here: what this change was made to is gone, and theirs stays"
+            )
         if theirs is None:
-            if owed.base is not None:
-                self._decide(owed, "was removed")
-            return None, None
-        mark = (theirs.metadata or {}).get("ctime", ""), theirs.size
-        if mark[0] and mark == owed.mark:
-            return theirs.etag, theirs
-        if mark[0] and mark in owed.lineage:
-            return theirs.etag, None
-        self._decide(owed, "was changed")
+            if claim.base is not None:
+                self._decide(claim, "was removed")
+            return Standing(None)
+        self._decide(claim, "was changed")
         if self._state.config.conflict == "keep-both":
-            await self._keep(owed, theirs)
-        return theirs.etag, None
+            await self._keep(claim, theirs)
+        return Standing(theirs.etag)
 
-    def _decide(self, owed: PendingState, what: str) -> None:
+    async def holds(self, claim: Claim, base: str | None) -> bool:
+        """Whether the mount's identity finds the object that is to be replaced: for who may write
+        it and not ask for it."""
+        try:
+            found = await self._state.daemon_store.head(claim.bucket, claim.key)
+        except S3Error as error:
+            if error.errno == EACCES:
+                return False
+            if absent(error):
+                return base is None
+            raise
+        return found.etag == base
+
+    def _decide(self, claim: Claim, what: str) -> None:
         chosen = self._state.config.conflict
         if chosen == "fail":
             raise ConflictError(
-                f"{owed.bucket}/{owed.key} {what} by others while it was changed here; "
+                f"{claim.bucket}/{claim.key} {what} by others while it was changed here; "
                 "conflict=fail leaves both as they are"
             )
         logger.warning(
             "%s/%s %s by others while it was changed here (conflict=%s)",
-            *(owed.bucket, owed.key, what, chosen),
+            *(claim.bucket, claim.key, what, chosen),
         )
 
-    async def _found(self, owed: PendingState, signer: Signer) -> ObjectStat | None:
+    async def _found(self, claim: Claim, signer: Signer) -> ObjectStat | None:
         """The object that is there, asked for by whoever may."""
         for store in (signer.store, self._state.daemon_store):
             try:
-                return await store.head(owed.bucket, owed.key)
+                return await store.head(claim.bucket, claim.key)
             except S3Error as error:
                 if absent(error):
                     return None
@@ -75,26 +138,26 @@ class Conflicts:
                     raise
         return None
 
-    async def _keep(self, owed: PendingState, theirs: ObjectStat) -> None:
+    async def _keep(self, claim: Claim, theirs: ObjectStat) -> None:
         """Copy the others' object beside, as whose it is, or by the daemon with what is proven of
         its owner."""
         state = self._state
-        found = await self._heads.head(state.daemon_store, owed.bucket, owed.key, None)
-        entry = self._entries.of_file(owed.bucket, found)
+        found = await self._heads.head(state.daemon_store, claim.bucket, claim.key, None)
+        entry = self._entries.of_file(claim.bucket, found)
         signer = state.access.owner(entry)
         settled = state.rules.settle(entry.attributes, signer)
-        beside = beside_key(owed.key, theirs)
+        beside = beside_key(claim.key, theirs)
         await signer.store.copy(
-            owed.bucket,
-            owed.key,
-            owed.bucket,
+            claim.bucket,
+            claim.key,
+            claim.bucket,
             beside,
             metadata=encode(settled, found.metadata or {}),
             content_type=found.content_type,
             headers=carried(found),
             source_if_match=theirs.etag,
         )
-        logger.warning("the others' %s/%s is kept as %s", owed.bucket, owed.key, beside)
+        logger.warning("the others' %s/%s is kept as %s", claim.bucket, claim.key, beside)
 
 
 def beside_key(key: str, theirs: ObjectStat) -> str:

@@ -236,10 +236,16 @@ class Files:
             await self._resolver.settled(open_file.inode)
             self._require_ours(open_file)
             staged = await self._stage(open_file, handle.signer, handle)
+            failure = await staged.refused_early()
+            if failure is not None:
+                open_file.failure = failure
+                raise failure
             if handle.flags & os.O_APPEND:
                 offset = staged.size
             written = await staged.write(offset, data)
             self._content_changed(open_file, staged, handle.signer, handle.caller)
+            if staged.wants_stream:
+                await self._saver.stream(open_file)
         return written
 
     async def truncate(

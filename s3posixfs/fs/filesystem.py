@@ -46,6 +46,7 @@ from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.object_moves import ObjectMover
 from s3posixfs.fs.ownership import OwnershipRules
 from s3posixfs.fs.permissions import allows
+from s3posixfs.fs.putting import Putter
 from s3posixfs.fs.removing import Remover
 from s3posixfs.fs.renaming import Renamer
 from s3posixfs.fs.resolver import Resolver
@@ -103,7 +104,8 @@ class FileSystem:
         self._entries, heads, buckets = Entries(state), ObjectHeads(state), BucketsFolder(state)
         self._resolver = Resolver(state, self._entries, heads, buckets)
         rewriter = Rewriter(state, self._entries, heads)
-        self._saver = Saver(state, rewriter)
+        conflicts = Conflicts(state, self._entries, heads)
+        self._saver = Saver(state, rewriter, Putter(state, rewriter, conflicts, nursery))
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver, self._entries, buckets)
         folders = Folders(state)
@@ -112,15 +114,14 @@ class FileSystem:
         mover = ObjectMover(state, heads)
         self._renamer = Renamer(state, self._resolver, folders, self._remover, self._saver, mover)
         self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
-        self._uploading = self._write_back(rewriter, heads)
+        self._uploading = self._write_back(rewriter, conflicts)
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
 
-    def _write_back(self, rewriter: Rewriter, heads: ObjectHeads) -> Uploading | None:
+    def _write_back(self, rewriter: Rewriter, conflicts: Conflicts) -> Uploading | None:
         journal = self._state.staging.journal
         if journal is None:
             return None
         writeback = Writeback(self._state, journal, rewriter)
-        conflicts = Conflicts(self._state, self._entries, heads)
         uploader = Uploader(self._state, writeback, self._saver, conflicts)
         self._saver.writeback, self._saver.upload_now = writeback, uploader.upload_now
         return Uploading(writeback, uploader)

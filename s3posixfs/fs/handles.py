@@ -25,11 +25,13 @@ class OpenFile:
     ``fresh`` says that the name is not in S3 yet; ``changed`` that attributes wait for the
     upload. ``writer`` is the identity that owes the upload: who wrote last, or, after a change
     of owner, who was ``assigned``. ``pending`` is the journal's entry of the file, where write-back
-    owes S3 one. ``lock`` is held while content is staged, uploaded or moved.
+    owes S3 one. ``attempts`` are uploads of which no answer came for sure, by what tells versions
+    of the file apart. ``lock`` is held while content is staged, uploaded or moved.
     """
 
     __slots__ = (
         "assigned",
+        "attempts",
         "base",
         "changed",
         "failure",
@@ -56,6 +58,7 @@ class OpenFile:
         self.pending: Pending | None = None
         self.failure: Exception | None = None  # of the last upload
         self.retries = 0
+        self.attempts: tuple[tuple[str, int], ...] = ()
 
     @property
     def content_unsaved(self) -> bool:

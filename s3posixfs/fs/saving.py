@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from errno import EAGAIN, EIO, ENOSPC, ETIMEDOUT
@@ -11,17 +11,15 @@ from errno import EAGAIN, EIO, ENOSPC, ETIMEDOUT
 import trio
 
 from s3posixfs.core.errors import S3Error
-from s3posixfs.core.types import ObjectStat
 from s3posixfs.data.staging import StagedFile
 from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.boundary import as_oserror
 from s3posixfs.fs.concurrently import for_each
 from s3posixfs.fs.handles import OpenFile
-from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.pending import Pending
+from s3posixfs.fs.putting import Putter
 from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.signers import Signer
 from s3posixfs.fs.writeback import Writeback
@@ -38,8 +36,9 @@ class Saver:
     """Uploads open files. A failed upload leaves the file dirty; the next flush, fsync, release
     or the retries after release try again."""
 
-    def __init__(self, state: MountState, rewriter: Rewriter) -> None:
+    def __init__(self, state: MountState, rewriter: Rewriter, putter: Putter) -> None:
         self._state = state
+        self._putter = putter
         self._rewriter = rewriter
         self._owed: set[OpenFile] = set()  # files without handles whose upload failed
         self.writeback: Writeback | None = None
@@ -87,7 +86,7 @@ class Saver:
         inode = open_file.inode
         try:
             while open_file.uncommitted and not inode.detached:
-                former = await self._former(inode, *self._state.table.key(inode))
+                former = await self._putter.former(inode, *self._state.table.key(inode))
                 if not await writeback.commit(open_file, former):
                     return False
         except Exception as error:
@@ -107,7 +106,9 @@ class Saver:
             return
         try:
             if open_file.content_unsaved:
-                await self._upload(open_file)
+                with inode.own_change():
+                    await self._putter.put(open_file)
+                self.uploads += 1
             else:
                 found = inode.entry.stat  # with extended attributes that were staged
                 metadata = found.metadata if found is not None and inode.entry.exact else None
@@ -124,74 +125,11 @@ class Saver:
     def _assigned(self, open_file: OpenFile) -> Signer | None:
         return open_file.writer if open_file.assigned else None
 
-    async def _upload(self, open_file: OpenFile) -> None:
-        with open_file.inode.own_change():
-            await self._put(open_file)
-
-    async def _put(self, open_file: OpenFile) -> None:
-        state, inode = self._state, open_file.inode
-        await state.settle_journal()
-        bucket, key = state.table.key(inode)
-        signer = open_file.writer or state.signers.daemon()
-        staged = open_file.staged
-        if staged is None:
-            staged = open_file.staged = state.staging.create(None)
-        former = await self._former(inode, bucket, key)
-        kept: Mapping[str, str] = (former.metadata if former else None) or {}
-        headers: Mapping[str, str] = (former.headers if former else None) or {}
-        wanted = replace(inode.attributes, size=staged.size)
-        settled = state.rules.settle(wanted, signer)
-        keeper = self._rewriter.keeper(open_file, wanted, settled, signer)
-        metadata = encode(settled, kept)
-        content_type = former.content_type if former else None
-        result = await staged.upload(
-            signer.store,
-            bucket,
-            key,
-            metadata=metadata,
-            content_type=content_type,
-            headers=headers,
-        )
-        self.uploads += 1
-        base, open_file.base = open_file.base, None
-        if base is not None:
-            await base.aclose()
-        written = ObjectStat(
-            key=key,
-            size=staged.size,
-            etag=result.etag,
-            last_modified=result.last_modified,
-            metadata=metadata,
-            content_type=content_type,
-            headers=headers,
-        )
-        # Content is signed for by who wrote it; whose the file is does not change by that.
-        if keeper is not None:
-            back = await self._rewriter.give_back(bucket, written, wanted, keeper)
-            if back is not None:
-                settled, written, signer = back
-        self._rewriter.record(inode, settled, written, signer)
-
-    async def _former(self, inode: Inode, bucket: str, key: str) -> ObjectStat | None:
-        """What is in S3 now, as far as it lives on in what replaces it."""
-        former = inode.entry.stat
-        if former is None or not former.etag:
-            return former
-        if former.metadata is not None and former.headers is not None:
-            return former
-        try:
-            headed = await self._rewriter.head(inode, bucket, key)
-        except S3Error as error:
-            if absent(error):
-                return former
-            raise
-        metadata = former.metadata if former.metadata is not None else headed.metadata
-        return replace(
-            former,
-            metadata=metadata,
-            content_type=headed.content_type,
-            headers=headed.headers,
-        )
+    async def stream(self, open_file: OpenFile) -> None:
+        """Send what is being written before it is closed, where there is enough of it. Not with
+        write-back, which owes S3 whole files."""
+        if self.writeback is None:
+            await self._putter.stream(open_file)
 
     def holding(self, *open_files: OpenFile | None) -> AbstractAsyncContextManager[None]:
         """Keep the uploader of the journal from these files, where there is one."""
@@ -206,6 +144,8 @@ class Saver:
         """
         state, inode = self._state, open_file.inode
         former, base = open_file.staged, open_file.base
+        if former is not None:
+            await former.stop_stream()
         if former is not None and former.version is None:
             return  # it never was in S3
         found = inode.entry.stat

@@ -24,7 +24,7 @@ from s3posixfs.data.journal_records import PendingState
 from s3posixfs.data.shared_file import Extent
 from s3posixfs.data.upload import upload
 from s3posixfs.data.upload_target import Target
-from s3posixfs.fs.conflicts import ConflictError, Conflicts
+from s3posixfs.fs.conflicts import CONFLICT, ConflictError, Conflicts
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.pending import Pending
@@ -41,8 +41,6 @@ SETTLING_SECONDS = 0.2  # what is renamed or removed soon after it was closed co
 FIRST_WAIT, LONGEST_WAIT, LONGEST_REFUSAL = 1.0, 30.0, 300.0  # seconds
 COMPACT_SECONDS = 5.0
 ATTEMPTS = 5  # at an object that others keep changing
-
-_CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 
 
 class MissingIdentityError(Exception):
@@ -228,11 +226,13 @@ class Uploader:
                 return await upload(content, signer.store, target, self._settings, notes)
             except S3Error as error:
                 gone = base is not None and absent(error)
-                if error.code not in _CONFLICT and not gone:
+                if error.code not in CONFLICT and not gone:
                     raise
-            base, found = await self._conflicts.base(state, signer)
-            if found is not None:
-                return PutResult(found.etag, found.last_modified)
+            standing = await self._conflicts.standing(state, signer)
+            landed = standing.landed
+            if landed is not None:
+                return PutResult(landed.etag, landed.last_modified)
+            base = standing.etag
         raise ConflictError(f"{state.bucket}/{state.key} is changed by others all the time")
 
     # For people, and for who waits.
