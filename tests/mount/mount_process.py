@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from tests.store_process import PROGRAM, REGION, StoreProcess
 
+BUSY_TRIES = 5
+
 
 def setpriv(uid: int, gid: int | None = None) -> list[str]:
     """The words that, put before a command, run it as ``uid`` with no other groups."""
@@ -81,8 +83,22 @@ class DaemonProcess:
             time.sleep(0.02)
 
     def umount(self, *, seconds: float = 60.0) -> int:
-        """Unmount as an administrator does; the daemon's exit status, once it has ended."""
-        subprocess.run(["umount", str(self.mountpoint)], check=True, timeout=seconds)
+        """Unmount as an administrator does; the daemon's exit status, once it has ended.
+
+        Whatever looks at all mounts of the host (``df``, a monitor) makes it busy for a moment.
+        """
+        for _ in range(BUSY_TRIES):
+            done = subprocess.run(
+                ["umount", str(self.mountpoint)],
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+            if "busy" not in done.stderr:
+                break
+            time.sleep(0.2)
+        assert done.returncode == 0, done.stderr
         return self.wait(seconds=seconds)
 
     def terminate(self, *, seconds: float = 60.0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import random
 import stat
@@ -52,6 +53,36 @@ def test_exclusive_create(folder: Path) -> None:
     with pytest.raises(FileExistsError):
         os.open(folder / "file", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     assert (folder / "file").read_bytes() == b"first"
+
+
+def test_shared_memory_of_a_file_open_for_appending(folder: Path, alice: S3Client) -> None:
+    """Its pages are written where they belong, not at the end; what is appended goes there."""
+    path = folder / "log"
+    flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
+    descriptor = os.open(path, flags, 0o644)
+    os.write(descriptor, b"0" * 5000)
+    with mmap.mmap(descriptor, 5000) as view:
+        for number in range(1, 4):
+            view[1000 * number : 1000 * number + 1] = b"%d" % number
+            view.flush()
+            os.write(descriptor, b"end %d" % number)
+    os.close(descriptor)
+    expected = bytearray(b"0" * 5000)
+    for number in range(1, 4):
+        expected[1000 * number] = ord(b"%d" % number)
+    assert body(alice, path) == path.read_bytes() == bytes(expected) + b"end 1end 2end 3"
+
+
+def test_root_gives_a_file_to_a_group_that_its_owner_is_not_in(
+    folder: Path, mount: DaemonProcess
+) -> None:
+    mount.sh(f"cd {folder} && touch file && mkdir below", uid=1001)
+    for path in (folder / "file", folder / "below"):
+        os.chown(path, -1, 1002)
+        assert (path.stat().st_uid, path.stat().st_gid) == (1001, 1002)
+    mount.sh(f"cd {folder} && echo more >> file && chmod 600 file && chmod 700 below", uid=1001)
+    for path in (folder / "file", folder / "below"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1001, 1002)
 
 
 def test_append(folder: Path, alice: S3Client) -> None:

@@ -348,7 +348,7 @@ async def test_what_was_written_is_read_and_added_to_without_fetching_it(tmp_pat
                 flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
                 found = await bed.walk("a")
                 opened = await bed.fs.open(found.inode, flags, ROOT)
-                await bed.fs.write(opened.handle, 0, b"%d" % number)
+                await bed.fs.write(opened.handle, found.attributes.size, b"%d" % number)
                 await bed.fs.flush(opened.handle)
                 await bed.fs.release(opened.handle)
         assert made == {"head": 5, "put": 5}
