@@ -240,13 +240,26 @@ class Files:
             if failure is not None:
                 open_file.failure = failure
                 raise failure
-            if handle.flags & os.O_APPEND:
-                offset = staged.size
-            written = await staged.write(offset, data)
+            at = staged.size if self._appends(handle, staged, offset) else offset
+            written = await staged.write(at, data)
+            told = open_file.inode.told
+            if told is not None:
+                open_file.inode.told = replace(told, size=max(told.size, offset + written))
             self._content_changed(open_file, staged, handle.signer, handle.caller)
             if staged.wants_stream:
                 await self._saver.stream(open_file)
         return written
+
+    @staticmethod
+    def _appends(handle: FileHandle, staged: StagedFile, offset: int) -> bool:
+        """Whether bytes belong at the end, wherever the kernel takes that to be. Pages of shared
+        memory come through an O_APPEND handle as well, but from before the end that it knows."""
+        if not handle.flags & os.O_APPEND:
+            return False
+        if not handle.readable:
+            return True  # and can't be mapped
+        told = handle.open_file.inode.told
+        return offset >= (staged.size if told is None else told.size)
 
     async def truncate(
         self, inode: Inode, size: int, handle: FileHandle | None, caller: Caller
@@ -321,7 +334,7 @@ class Files:
         changed = replace(
             attributes,
             size=staged.size,
-            mode=after_write(attributes.mode, caller),
+            mode=after_write(attributes, caller),
             mtime_ns=now,
             ctime_ns=now,
         )
