@@ -334,7 +334,7 @@ class Files:
         changed = replace(
             attributes,
             size=staged.size,
-            mode=after_write(attributes, caller),
+            mode=after_write(attributes.mode, caller),
             mtime_ns=now,
             ctime_ns=now,
         )
