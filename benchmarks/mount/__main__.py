@@ -22,7 +22,8 @@ from pathlib import Path
 
 from benchmarks.mount import measuring, report, sites
 from benchmarks.mount.clients import CLIENTS, present
-from benchmarks.mount.jobs import FULL, JOBS, QUICK, TINY
+from benchmarks.mount.jobs import FULL, JOBS, QUICK, TINY, Job
+from benchmarks.mount.programs import PROGRAMS
 from benchmarks.stores import end_in_order
 
 _STORES: dict[str, Callable[[Path], AbstractContextManager[sites.Site]]] = {
@@ -30,6 +31,7 @@ _STORES: dict[str, Callable[[Path], AbstractContextManager[sites.Site]]] = {
     "https": partial(sites.embedded, https=True),
     "rgw": sites.gateway,
 }
+ALL = (*JOBS, *PROGRAMS)
 _BEGAN = time.monotonic()
 
 
@@ -48,7 +50,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     size.add_argument("--tiny", action="store_true", help="only whether all of it runs")
     parser.add_argument("--store", nargs="+", choices=list(_STORES), default=["embedded", "rgw"])
     parser.add_argument("--rounds", type=int, help="default 3; 1 with --quick")
-    parser.add_argument("--only", nargs="+", choices=[job.name for job in JOBS], default=[])
+    parser.add_argument("--programs", action="store_true", help="cp, find, git, fio … instead")
+    parser.add_argument("--only", nargs="+", choices=[job.name for job in ALL], default=[])
     parser.add_argument(
         "--without", nargs="+", choices=[client.name for client in CLIENTS], default=[]
     )
@@ -57,6 +60,12 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the last store's bars there")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     return parser.parse_args(words)
+
+
+def _jobs(options: argparse.Namespace) -> list[Job]:
+    if options.only:
+        return [job for job in ALL if job.name in options.only]
+    return list(PROGRAMS if options.programs else JOBS)
 
 
 def main(words: Sequence[str]) -> int:
@@ -68,7 +77,7 @@ def main(words: Sequence[str]) -> int:
     end_in_order()
     quick = options.quick or options.tiny
     plan = measuring.Plan(
-        [job for job in JOBS if not options.only or job.name in options.only],
+        _jobs(options),
         [client for client in CLIENTS if client.name not in options.without],
         TINY if options.tiny else QUICK if options.quick else FULL,
         options.rounds or (1 if quick else 3),

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 MB = 1_000_000
@@ -23,12 +23,13 @@ class Sizes:
     large: int
     listed: int
     small: int
+    tree: int
     seconds: float
 
 
-FULL = Sizes(large=512 * MIB, listed=3000, small=800, seconds=6.0)
-QUICK = Sizes(large=128 * MIB, listed=1000, small=200, seconds=1.5)
-TINY = Sizes(large=8 * MIB, listed=20, small=16, seconds=0.5)
+FULL = Sizes(large=512 * MIB, listed=3000, small=800, tree=6400, seconds=6.0)
+QUICK = Sizes(large=128 * MIB, listed=1000, small=200, tree=640, seconds=1.5)
+TINY = Sizes(large=8 * MIB, listed=20, small=16, tree=64, seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Job:
     """``work`` returns how many units it did; ``limit`` names the reference that bounds it, "local"
     for the local filesystem or a work of the plain client. ``stores`` says that it is to be in S3
     at the end, so that only those are compared who say so. ``rgw`` and ``embedded`` are targets.
+    With ``by_itself`` the work returns what it measured a second.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Job:
     cold: bool = False
     limit: str = ""
     stores: bool = False
+    by_itself: bool = False
     rgw: Target = field(default_factory=Target)
     embedded: Target = field(default_factory=Target)
 
@@ -216,9 +219,7 @@ def _prepare_small(kind: str) -> Callable[[Place], None]:
         folder = place.own / kind
         make_folder(folder)
         body = os.urandom(SMALL)
-        with_room = Place(
-            place.top, place.own, place.given, Sizes(0, 0, place.sizes.small, seconds=60.0)
-        )
+        with_room = Place(place.top, place.own, place.given, replace(place.sizes, seconds=60.0))
         bounded(
             with_room, 8, place.sizes.small // 2, lambda n: write_file(folder / f"{n:05}", body)
         )

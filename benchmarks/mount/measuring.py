@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.mount.clients import Client, Running, mounted, present
 from benchmarks.mount.jobs import Job, Place, Sizes, make_folder
 from benchmarks.mount.plain import Plain
+from benchmarks.mount.programs import PROGRAMS, make_source
 from benchmarks.mount.sites import Site
 from benchmarks.stores import cpu_seconds, memory_mib
 
@@ -73,6 +74,8 @@ def measure(site: Site, folder: Path, plan: Plan) -> Results:
     """All jobs of the plan on the site; a client that fails a job is left out of it, and named."""
     results = Results(site.name)
     plain = Plain(site, plan.sizes)
+    if any(job in PROGRAMS for job in plan.jobs):
+        make_source(folder, plan.sizes.tree)
     with ExitStack() as stack:
         stack.callback(plain.close)
         running = [
@@ -136,6 +139,8 @@ def _sample(job: Job, place: Place, cpu: Callable[[], tuple[float, float]]) -> S
     daemon, store = (after - then for after, then in zip(cpu(), before, strict=True))
     if not units:
         raise RuntimeError("nothing was done in time")
+    if job.by_itself:
+        units *= seconds
     return Sample(units / seconds, daemon / units * 1000, store / units * 1000)
 
 
