@@ -18,7 +18,7 @@ from s3posixfs.core.types import Capabilities, PosixOwner
 from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import MemoryBudget
 from s3posixfs.data.reader import Readers
-from s3posixfs.data.staging import StagingArea
+from s3posixfs.data.staging import StagingArea, StagingSettings
 from s3posixfs.fs.attributes import AttributeChanges, FileAttributes
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import FsConfig
@@ -249,6 +249,7 @@ async def filesystem_bed(
     wrap: Wrap = lambda store: store,
     writeback: bool = False,
     store: MemoryStore | None = None,
+    sizes: StagingSettings | None = None,
 ) -> AsyncIterator[Bed]:
     """A started filesystem over a new store with the bucket ``shared``, or over ``store``."""
     clock = StillClock()
@@ -266,6 +267,7 @@ async def filesystem_bed(
             clock=clock,
             readers=readers,
             owed_to="memory" if writeback else None,
+            settings=sizes,
         )
         filesystem = FileSystem(
             config if config is not None else FsConfig(bucket=BUCKET),

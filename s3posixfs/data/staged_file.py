@@ -45,6 +45,7 @@ from s3posixfs.data.upload_target import Target
 from s3posixfs.data.version import ObjectVersion
 
 _REPLACED = frozenset({"NoSuchKey", "PreconditionFailed"})
+_LOST = frozenset({"NoSuchUpload", "InvalidPart"})  # what was sent early: by a lifecycle rule, say
 KEPT_BYTES = 128 * 1024  # files up to it stay in the block cache after their upload
 STREAMS = 3  # that are begun for one version of a file, where they keep coming to nothing
 FETCH_BYTES = 4 * MIB  # how much of the base is brought to disk at a time
@@ -381,10 +382,15 @@ class StagedFile:
     async def _put(self, store: ObjectStore, target: Target) -> tuple[PutResult, Target]:
         """The new object, and the target that says what goes with it."""
         stream = await self._settled_stream(target)
-        if stream is None:
-            return await upload(self, store, target, self._settings, self._notes), target
-        result = await finish(stream, self, target, self._settings, self._notes)
-        return result, stream.target
+        if stream is not None:
+            try:
+                result = await finish(stream, self, target, self._settings, self._notes)
+            except S3Error as error:
+                if error.code not in _LOST:
+                    raise
+            else:
+                return result, stream.target
+        return await upload(self, store, target, self._settings, self._notes), target
 
     @property
     def missing(self) -> int:

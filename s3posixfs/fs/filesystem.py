@@ -139,6 +139,7 @@ class FileSystem:
         await self._refresh_groups()
         self._nursery.start_soon(self._keep_groups)
         self._nursery.start_soon(self._saver.keep_trying)
+        self._nursery.start_soon(self._saver.abort_left)
         if self._uploading is not None:
             self._uploading.writeback.restore()
             await self._nursery.start(self._uploading.run)

@@ -18,7 +18,7 @@ from s3posixfs.core.types import ObjectStat
 from s3posixfs.data.journal_records import LINEAGE
 from s3posixfs.data.staged_file import StagedFile, Stored
 from s3posixfs.data.streaming import refused
-from s3posixfs.data.upload_target import Target
+from s3posixfs.data.upload_target import Target, abort
 from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.attributes import Attributes
 from s3posixfs.fs.conflicts import CONFLICT, ConflictError, Conflicts, mark_of
@@ -126,6 +126,14 @@ class Putter:
             staged.without_stream()
             return
         await staged.stream(plan.signer.store, plan.target, self._nursery)
+
+    async def abort_left(self) -> None:
+        """Abort the uploads that an earlier run left when it died, as whom they were begun."""
+        notes, signers = self._state.staging.notes, self._state.signers
+        for path, note in tuple(notes.left.items()):
+            signer = signers.for_name(note.identity) or signers.daemon()
+            target = Target(note.bucket, note.key, None, None, None, None, if_none_match=False)
+            await abort(signer.store, target, note.upload_id, notes, path)
 
     async def put(self, open_file: OpenFile) -> None:
         """Store the content with the attributes; for who holds the file's lock. ESTALE where the

@@ -131,6 +131,10 @@ class Saver:
         if self.writeback is None:
             await self._putter.stream(open_file)
 
+    async def abort_left(self) -> None:
+        """Abort uploads that an earlier run of the mount left unfinished."""
+        await self._putter.abort_left()
+
     def holding(self, *open_files: OpenFile | None) -> AbstractAsyncContextManager[None]:
         """Keep the uploader of the journal from these files, where there is one."""
         return self.writeback.holding(*open_files) if self.writeback else nullcontext()
