@@ -37,6 +37,7 @@ from s3posixfs.cli.mount_request import (
     filesystem_config,
     find_endpoint,
     optional_path,
+    staging_settings,
 )
 from s3posixfs.cli.mountpoints import control_socket
 from s3posixfs.cli.notify import Notifier
@@ -130,6 +131,7 @@ class Mount:
                 readers=readers,
                 owed_to=endpoint.url if options.flag("writeback") else None,
                 endpoint=endpoint.url,
+                settings=staging_settings(options),
             )
             stack.callback(staging.close)
             audit = self._audit_log()

@@ -19,7 +19,7 @@ from s3posixfs.cli.generic_options import (
     opposite,
 )
 from s3posixfs.core.errors import OperatorError
-from s3posixfs.core.types import MIB
+from s3posixfs.core.types import MAX_PART_BYTES, MIB, MIN_PART_BYTES
 from s3posixfs.metrics.address import parse_address
 from s3posixfs.s3.traits import parse_settings
 
@@ -79,6 +79,13 @@ def _size(text: str) -> int:
     if not digits.isascii() or not digits.isdigit():
         raise OptionError(f"needs a size such as 64M or 10G, not {text!r}")
     return int(digits) * factor
+
+
+def _part_size(text: str) -> int:
+    size = _size(text)
+    if not MIN_PART_BYTES <= size <= MAX_PART_BYTES:
+        raise OptionError("is what S3 takes for a part: 5M to 5G")
+    return size
 
 
 def _duration(text: str) -> int:
@@ -188,6 +195,7 @@ OPTIONS: tuple[Option, ...] = (
         "callers without an identity: use the daemon's, or refuse",
     ),
     Option("trusted_owners", _names, (), "S3 owners whose objects may name a uid, a:b"),
+    Option("part_size", _part_size, 16 * MIB, "larger files are uploaded in parts of this size"),
     Option("writeback", _flag, False, "return from close once the data is on the local disk"),
     Option(
         "writeback_limit",
@@ -199,7 +207,7 @@ OPTIONS: tuple[Option, ...] = (
         "conflict",
         _choice("keep-both", "fail", "last-writer"),
         "keep-both",
-        "with writeback, of an object that others changed under data that waits",
+        "of an object that others changed while this host had newer data for it",
     ),
     Option(
         "drain_timeout",

@@ -51,7 +51,7 @@ class FsConfig:
     transfer_deadline: float = 3600.0  # for one that may move a whole file or folder
     parallel_requests: int = 16  # of one rename of a folder
     writeback_limit: int = 10 * 1024**3  # bytes that wait for their upload, with writeback
-    conflict: Conflict = "keep-both"  # with writeback: of an object that others changed meanwhile
+    conflict: Conflict = "keep-both"  # of an object that others changed meanwhile
 
     def __post_init__(self) -> None:
         if self.prefix and not self.prefix.endswith("/"):
