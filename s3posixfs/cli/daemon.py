@@ -24,6 +24,7 @@ from typing import Any
 import trio
 
 from s3posixfs.cli.control import Command, serve_control
+from s3posixfs.cli.logs import LEVELS, heed_signals, set_level, set_up
 from s3posixfs.cli.mount_credentials import (
     credential_settings,
     identity_source,
@@ -31,6 +32,7 @@ from s3posixfs.cli.mount_credentials import (
     sts_client,
 )
 from s3posixfs.cli.mount_options import MountOptions
+from s3posixfs.cli.mount_report import MountReport
 from s3posixfs.cli.mount_request import (
     MountRequest,
     cache_folder,
@@ -54,6 +56,9 @@ from s3posixfs.fs.audit_log import AuditLog
 from s3posixfs.fs.filesystem import FileSystem
 from s3posixfs.fs.signers_s3 import S3Signers, owner_id_of
 from s3posixfs.fuse.session import SessionOptions, serve
+from s3posixfs.metrics import scrape
+from s3posixfs.metrics.address import parse_address
+from s3posixfs.metrics.loop_watch import LoopWatch
 from s3posixfs.s3.check import check
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.traits import parse_settings
@@ -94,7 +99,9 @@ class Mount:
                 )
             )
             sts = await stack.enter_async_context(sts_client(options, endpoint, client.clock))
+            loop = stack.enter_context(LoopWatch())
             nursery = await stack.enter_async_context(trio.open_nursery())
+            await nursery.start(heed_signals)
             # Also over a profile: one that assumes a role, or asks a process, gives what expires.
             credentials = Refresher(
                 own_credentials(options, sts, client.clock),
@@ -145,7 +152,23 @@ class Mount:
                 audit=audit,
             )
             await filesystem.start()
-            commands = self._commands(filesystem, client, signers, credentials)
+            report = MountReport(
+                source=request.source,
+                read_only=options.flag("ro"),
+                started=self._started,
+                filesystem=filesystem,
+                client=client,
+                signers=signers,
+                credentials=credentials,
+                readers=readers,
+                staging=staging,
+                loop=loop,
+            )
+            metrics = options.text("metrics")
+            if metrics is not None:
+                listener = scrape.bind(parse_address(metrics))
+                await nursery.start(scrape.serve, listener, report.families)
+            commands = self._commands(filesystem, report)
             await nursery.start(serve_control, control_socket(request.mountpoint), commands)
             nursery.start_soon(signers.run)
             nursery.start_soon(self._notifier.keep, lambda: state_line(filesystem.status()))
@@ -202,34 +225,17 @@ class Mount:
                 "`s3posixfs doctor` says what is missing"
             ) from None
 
-    def _commands(
-        self,
-        filesystem: FileSystem,
-        client: S3Client,
-        signers: S3Signers,
-        credentials: Refresher,
-    ) -> dict[str, Command]:
+    def _commands(self, filesystem: FileSystem, report: MountReport) -> dict[str, Command]:
         async def status(message: Mapping[str, Any]) -> Mapping[str, Any]:
             await trio.lowlevel.checkpoint()
-            own = credentials.status
-            return {
-                "health": "ok",
-                "source": self._request.source,
-                "read_only": self._request.options.flag("ro"),
-                "pid": os.getpid(),
-                "since": self._started,
-                "daemon_credentials_expire": signers.by_host_clock(own.expires_at),
-                "daemon_refreshes": own.refreshes,
-                "daemon_last_error": own.last_error,
-                "filesystem": filesystem.status(),
-                "client": client.status(),
-                "capabilities": {
-                    name: getattr(client.traits.capabilities, name)
-                    for name in client.traits.capabilities.__slots__
-                },
-                "identities_error": signers.map_error,
-                "identities": signers.status(),
-            }
+            return report.status()
+
+        async def log_level(message: Mapping[str, Any]) -> Mapping[str, Any]:
+            await trio.lowlevel.checkpoint()
+            level = str(message.get("level"))
+            if level not in LEVELS:
+                return {"error": f"the level is one of {', '.join(LEVELS)}"}
+            return {"before": set_level(level), "level": level}
 
         options = self._request.options
 
@@ -254,7 +260,7 @@ class Mount:
                 answer["kept"] = True
             return answer
 
-        return {"status": status, "drain": drain}
+        return {"status": status, "drain": drain, "log-level": log_level}
 
 
 def _drain_bound(options: MountOptions) -> dict[str, float]:
@@ -315,21 +321,19 @@ def _as_operator_error(error: BaseException) -> OperatorError:
     return OperatorError(f"the store refused what the mount needs: {error}")
 
 
-def _log_to_stderr(options: MountOptions) -> None:
-    logging.basicConfig(
-        level=str(options.text("log_level")).upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+def _set_up_log(request: MountRequest) -> None:
+    options = request.options
+    set_up(
+        str(options.text("log_level")),
+        str(options.text("log_format")),
+        {"S3POSIXFS_MOUNTPOINT": str(request.mountpoint), "S3POSIXFS_SOURCE": request.source},
     )
-    # Other people's debug lines hold what must not be logged (botocore logs tokens).
-    for name in ("botocore", "boto3", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def run_in_foreground(data: Mapping[str, Any]) -> None:
     """Serve in this process until unmounted; raises OperatorError."""
     request = MountRequest.from_json(data)
-    _log_to_stderr(request.options)
+    _set_up_log(request)
 
     notifier = Notifier.from_environment(os.environ)
 
@@ -348,7 +352,7 @@ def main() -> int:
     """The daemon's entry point; see the module's text."""
     report = int(sys.argv[3])
     request = MountRequest.from_json(json.load(sys.stdin))
-    _log_to_stderr(request.options)
+    _set_up_log(request)
 
     def tell(answer: Mapping[str, Any]) -> None:
         with os.fdopen(report, "wb") as pipe:

@@ -33,6 +33,9 @@ NOUNS: dict[str, Noun] = {
     "mount": Noun("s3posixfs.cli.mount", "mount", "Mount a bucket, or all of them."),
     "umount": Noun("s3posixfs.cli.umount", "umount", "Unmount when all is written to S3."),
     "status": Noun("s3posixfs.cli.status", "status", "Health of the mounts of this host."),
+    "log-level": Noun(
+        "s3posixfs.cli.log_level", "log_level", "Change how much a running mount logs."
+    ),
     "doctor": Noun(
         "s3posixfs.cli.doctor", "doctor", "Check what a mount needs, and say what to do."
     ),

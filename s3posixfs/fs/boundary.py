@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import time
 from collections.abc import Callable, Coroutine
-from errno import EIO, ETIMEDOUT
+from errno import EIO, ETIMEDOUT, errorcode
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 
 from s3posixfs.core.errors import IntegrityError, S3Error
+from s3posixfs.core.measuring import Meter
 from s3posixfs.core.request_ids import collected
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.permissions import refusal
@@ -20,11 +22,19 @@ from s3posixfs.fs.watching import AUDITED, REFUSALS, Watch
 logger = logging.getLogger(__name__)
 
 _QUIET_STATUS = frozenset({403, 404, 409, 412})
+OK, CANCELLED = "ok", "cancelled"
+# What operations end with, for counting.
+RESULTS = (
+    *(OK, CANCELLED, "EACCES", "EPERM", "ENOENT", "EEXIST", "ENOTDIR", "EISDIR", "ENOTEMPTY"),
+    *("EINVAL", "ENAMETOOLONG", "ENODATA", "ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EBUSY", "ESTALE"),
+    *("ENOTSUP", "ELOOP", "EXDEV", "EAGAIN", "ETIMEDOUT", "EIO"),
+)
 
 
 class HasConfig(Protocol):
     config: FsConfig
     watch: Watch | None
+    meter: Meter
 
 
 S = TypeVar("S", bound=HasConfig)
@@ -57,12 +67,18 @@ def _bounded(method: Method[S, P, R], deadline: Callable[[FsConfig], float]) -> 
     parameters = tuple(inspect.signature(method).parameters)[1:]
 
     async def plain(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        began, ended = time.perf_counter(), CANCELLED
         try:
             with trio.fail_after(deadline(self.config)):
-                return await method(self, *args, **kwargs)
+                result = await method(self, *args, **kwargs)
+            ended = OK
         except Exception as error:
             raised = as_oserror(error, name)
+            ended = errorcode.get(raised.errno or EIO, "EIO")
             raise raised from (None if raised is error else error)
+        finally:
+            self.meter.note(name, ended, time.perf_counter() - began)
+        return result
 
     async def unless_refused(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         try:

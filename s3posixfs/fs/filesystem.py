@@ -14,6 +14,7 @@ import os
 import trio
 
 from s3posixfs.core.clock import Clock
+from s3posixfs.core.measuring import Meter
 from s3posixfs.data.reader import Readers
 from s3posixfs.data.staging import StagingArea
 from s3posixfs.fs.access import AccessGate
@@ -26,7 +27,7 @@ from s3posixfs.fs.attributes import (
     Space,
 )
 from s3posixfs.fs.audit_log import AuditLog
-from s3posixfs.fs.boundary import request, transfer
+from s3posixfs.fs.boundary import RESULTS, request, transfer
 from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.changing import Changes
@@ -115,6 +116,9 @@ class FileSystem:
         self._renamer = Renamer(state, self._resolver, folders, self._remover, self._saver, mover)
         self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
         self._uploading = self._write_back(rewriter, conflicts)
+        names = [name for name, value in vars(FileSystem).items() if hasattr(value, "__wrapped__")]
+        self.meter = Meter(names, RESULTS)
+        self.bytes_read = self.bytes_written = 0  # by programs, through this mount
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
 
     def _write_back(self, rewriter: Rewriter, conflicts: Conflicts) -> Uploading | None:
@@ -191,6 +195,9 @@ class FileSystem:
             "owed_uploads": self._saver.owed,
             "uploads": self._saver.uploads,
             "failed_uploads": self._saver.failures,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "operations": self.meter.summary(),
             **(self._uploading.uploader.status() if self._uploading is not None else {}),
         }
 
@@ -311,12 +318,16 @@ class FileSystem:
     @request
     async def read(self, handle: int, offset: int, length: int) -> bytes | bytearray | memoryview:
         """pread(2)."""
-        return await self._files.read(self._files.handles.get(handle), offset, length)
+        data = await self._files.read(self._files.handles.get(handle), offset, length)
+        self.bytes_read += len(data)
+        return data
 
     @transfer
     async def write(self, handle: int, offset: int, data: bytes) -> int:
         """pwrite(2); waits while the file is being uploaded."""
-        return await self._files.write(self._files.handles.get(handle), offset, data)
+        written = await self._files.write(self._files.handles.get(handle), offset, data)
+        self.bytes_written += written
+        return written
 
     @transfer
     async def flush(self, handle: int) -> None:

@@ -176,6 +176,7 @@ class S3Client:
             "server": self.server,
             "requests": counters.requests,
             "requests_by_kind": dict(counters.kinds),
+            "requests_by_api": self._transport.meter.summary(),
             "retries": counters.retries,
             "refreshes": counters.refreshes,
             "bytes_sent": counters.bytes_sent,

@@ -11,11 +11,13 @@ import trio
 
 from s3posixfs.core.clock import StoreClock
 from s3posixfs.core.errors import EXPIRED_CREDENTIALS, S3Error
+from s3posixfs.core.measuring import Meter
 from s3posixfs.core.objectstore import Body
 from s3posixfs.core.request_ids import note
 from s3posixfs.core.types import Credentials
 from s3posixfs.credentials.provider import CredentialsProvider
 from s3posixfs.s3.answers import refusal
+from s3posixfs.s3.api_names import API_NAMES, api_name
 from s3posixfs.s3.body import Pieces, length_of, sha256_hex
 from s3posixfs.s3.endpoint import Endpoint
 from s3posixfs.s3.errors import ConnectionFailed, Refused
@@ -31,6 +33,12 @@ logger = logging.getLogger(__name__)
 MAX_SKEW_SECONDS = 600.0
 MAX_STALE = 3
 MAX_ERROR_BYTES = 64 * 1024
+NO_ANSWER = "no_answer"
+# What requests end with, for counting: HTTP statuses, or none at all.
+RESULTS = (
+    *("200", "204", "206", "301", "304", "307", "400", "403", "404", "405", "409", "411", "412"),
+    *("413", "416", "429", "500", "501", "502", "503", "504", "507", NO_ANSWER),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,7 @@ class Transport:
         self.endpoint = endpoint
         self.region = region
         self.counters = Counters()
+        self.meter = Meter(API_NAMES, RESULTS)
         self.server = ""
         self._pool = pool
         self.clock = clock
@@ -157,15 +166,21 @@ class Transport:
         head = request_head(request.method, target, headers)
         self.counters.requests += 1
         self.counters.kinds[request.kind] += 1
-        response = await self._pool.exchange(
-            host,
-            endpoint.port,
-            request.method,
-            head,
-            Pieces(request.body, self.threads) if length else None,
-            limit=request.limit,
-            timeout=request.timeout,
-        )
+        api = api_name(request.method, request.bucket, request.key, request.query, request.headers)
+        began, result = trio.current_time(), NO_ANSWER
+        try:
+            response = await self._pool.exchange(
+                host,
+                endpoint.port,
+                request.method,
+                head,
+                Pieces(request.body, self.threads) if length else None,
+                limit=request.limit,
+                timeout=request.timeout,
+            )
+            result = str(response.status)
+        finally:
+            self.meter.note(api, result, trio.current_time() - began)
         self.counters.bytes_sent += length
         self.counters.bytes_received += len(response.body)
         self.server = response.headers.get("server", self.server)

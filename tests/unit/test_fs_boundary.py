@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from s3posixfs.core.errors import IntegrityError, S3Error
-from s3posixfs.fs.boundary import as_oserror, request
+from s3posixfs.core.measuring import Meter
+from s3posixfs.fs.boundary import RESULTS, as_oserror, request
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.watching import Watch
 from s3posixfs.fuse.operations import answered
@@ -36,6 +37,7 @@ def test_errors_of_the_layers_below(error: Exception, code: int) -> None:
 class Waiting:
     config = FsConfig(request_deadline=0.01)
     watch: Watch | None = None
+    meter = Meter(["forever"], RESULTS)
 
     @request
     async def forever(self) -> None:

@@ -19,8 +19,12 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"core", "s3"},
     "fs": {"core", "credentials", "data", "identity", "s3"},
     "fuse": {"core", "fs"},
-    "store": {"core", "identity", "sigv4"},
-    "cli": {"core", "credentials", "data", "fs", "fuse", "identity", "s3", "sigv4", "store"},
+    "metrics": {"core"},
+    "store": {"core", "identity", "metrics", "sigv4"},
+    "cli": {
+        *("core", "credentials", "data", "fs", "fuse", "identity", "metrics", "s3", "sigv4"),
+        "store",
+    },
 }
 ONLY_IN = {"pyfuse3": "fuse", "sqlite3": "store"}
 NOT_IN = {"trio": {"core", "identity", "sigv4"}}

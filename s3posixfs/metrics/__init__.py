@@ -1,0 +1,1 @@
+"""What a daemon has counted, for people and for Prometheus."""
