@@ -3,9 +3,9 @@
     python -m tests.faults.exerciser FOLDER [--operations N] [--threads T] [--seed S]
                                      [--largest BYTES]
 
-Each thread works on files of its own: read, write, append, truncate, extend, mmap (private,
-shared), fsync, close and reopen, rename, read by another descriptor. The first byte that is
-not what was written ends the program with status 1 and the operations that led to it.
+Each thread works on files of its own: read, write, append, runs of writes, truncate, extend, mmap
+(private, shared), fsync, close and reopen, rename, read by another descriptor. The first byte that
+is not what was written ends the program with status 1 and the operations that led to it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MIB = 1024 * 1024
-# Where uploads change their way: one PUT up to 16 MiB, parts of 5 and 8 MiB.
-EDGES = (5 * MIB, 8 * MIB, 10 * MIB, 15 * MIB, 16 * MIB)
+# Where uploads change their way: one PUT up to 16 MiB, parts of 5 and 16 MiB; the small parts of
+# tests.mount.memory_mount.
+EDGES = (5 * MIB, 10 * MIB, 15 * MIB, 16 * MIB, 32 * MIB, 64 * 1024, 128 * 1024, 192 * 1024)
 LONGEST = 200_000  # bytes of one read or write
 
 
@@ -59,6 +60,7 @@ class Exerciser:
             (2, self.whole),
             (1, self.truncate_by_name),
             (1, self.rewrite),
+            (3, self.sequence),
         )
         weights = [weight for weight, _ in choices]
         for _ in range(operations):
@@ -177,6 +179,21 @@ class Exerciser:
             if self.random.random() < 0.5:
                 view.flush()
         return f"map_write {offset} {len(data)}"
+
+    def sequence(self) -> str:
+        """A run of writes, one behind the other: what is sent while it is written."""
+        start = self.random.choice((0, 0, len(self.shadow)))
+        if not start and self.random.random() < 0.7:
+            os.ftruncate(self.descriptor, 0)
+            self.shadow.clear()
+        length = min(self.largest - start, self.random.randrange(1, 1 + self.largest))
+        while length > 0:
+            data = self.random.randbytes(min(length, LONGEST))
+            os.pwrite(self.descriptor, data, start)
+            self.put(start, data)
+            start += len(data)
+            length -= len(data)
+        return f"sequence to {start}"
 
     def sync(self) -> str:
         os.fsync(self.descriptor)
