@@ -6,6 +6,7 @@ Layout of the cache directory (mode 0700, one daemon at a time)::
     staged/N.data   the local bytes of one staged file (mode 0600), removed when it is closed
     journal/        with ``writeback``: what S3 is owed, see :mod:`s3posixfs.data.journal`
     uploads/N.json  a note of one multipart upload, see :mod:`s3posixfs.data.upload_notes`
+    renames/N.json  a note of a folder that is being renamed, see :mod:`s3posixfs.data.rename_notes`
 
 Locking: ``StagingArea`` is used from the trio thread; its methods are atomic regions. The
 constructor and ``close`` do a little blocking I/O and belong before and after the mount.
@@ -32,6 +33,7 @@ from s3posixfs.data.journal import Journal
 from s3posixfs.data.journal_records import Blob, PendingState
 from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.reader import ObjectReader, Readers
+from s3posixfs.data.rename_notes import RenameNotes
 from s3posixfs.data.shared_file import Extent, SharedFile
 from s3posixfs.data.staged_file import StagedFile
 from s3posixfs.data.upload_notes import UploadNotes
@@ -71,7 +73,7 @@ class StagingArea:
         nobody is owed.
 
         ``owed_to``: the endpoint, where there is to be a journal of what it has not got yet.
-        ``endpoint``: whose multipart uploads are noted.
+        ``endpoint``: whose multipart uploads and renamed folders are noted.
 
         ``memory_limit``, ``disk_limit``: bytes of all staged files together. ``readers`` open
         the new version after an upload. OperatorError where the directory cannot be used.
@@ -82,6 +84,7 @@ class StagingArea:
         try:
             last = self._open(cache_dir, owed_to)
             self.notes = UploadNotes(cache_dir / "uploads", endpoint)
+            self.renames = RenameNotes(cache_dir / "renames", endpoint)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):

@@ -37,6 +37,7 @@ from s3posixfs.fs.creating import Creator
 from s3posixfs.fs.directories import Directories, Emit
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.files import Files
+from s3posixfs.fs.folder_moves import FolderMover
 from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.host_groups import HostGroups
 from s3posixfs.fs.inodes import Inode, InodeTable
@@ -113,7 +114,10 @@ class FileSystem:
         self._creator = Creator(state, self._resolver, buckets, self._files, folders)
         self._remover = Remover(state, self._resolver, buckets, self._saver, folders)
         mover = ObjectMover(state, heads)
-        self._renamer = Renamer(state, self._resolver, folders, self._remover, self._saver, mover)
+        self._folder_mover = FolderMover(state, mover)
+        self._renamer = Renamer(
+            state, self._resolver, folders, self._remover, self._saver, mover, self._folder_mover
+        )
         self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
         self._uploading = self._write_back(rewriter, conflicts)
         names = [name for name, value in vars(FileSystem).items() if hasattr(value, "__wrapped__")]
@@ -141,6 +145,8 @@ class FileSystem:
         else:
             await daemon.head_bucket(self.config.bucket)
         await self._refresh_groups()
+        await self._folder_mover.finish_left()
+        self._nursery.start_soon(self._folder_mover.run)
         self._nursery.start_soon(self._keep_groups)
         self._nursery.start_soon(self._saver.keep_trying)
         self._nursery.start_soon(self._saver.abort_left)
@@ -195,6 +201,7 @@ class FileSystem:
             "owed_uploads": self._saver.owed,
             "uploads": self._saver.uploads,
             "failed_uploads": self._saver.failures,
+            **self._folder_mover.status(),
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             "operations": self.meter.summary(),

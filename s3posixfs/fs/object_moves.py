@@ -1,9 +1,8 @@
-"""Moving objects from key to key, in the caller's name.
+"""Moving an object from key to key, in the caller's name.
 
 Where the store has RenameObject it is used, and the owner stays. Else the object is copied as its
 owner and the old key deleted as the caller, who is asked for the rights that RenameObject would
-have needed. Of many the copies are all made before anything is deleted, and what was done is
-undone where a step fails.
+have needed.
 """
 
 from __future__ import annotations
@@ -18,17 +17,14 @@ import trio
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import Attributes, Entry
-from s3posixfs.fs.concurrently import for_each
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
-from s3posixfs.fs.object_heads import ObjectHeads
+from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.rewriting import carried
 from s3posixfs.fs.signers import Signer
 
 logger = logging.getLogger(__name__)
-
-DELETED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +36,13 @@ class Move:
     new_bucket: str
     new_key: str
 
+    def back(self) -> Move:
+        """The way back."""
+        return Move(self.new_bucket, self.new_key, self.bucket, self.key)
+
 
 class ObjectMover:
-    """Moves one object, or all below a prefix."""
+    """Moves and copies one object."""
 
     def __init__(self, state: MountState, heads: ObjectHeads) -> None:
         self._state = state
@@ -74,7 +74,7 @@ class ObjectMover:
         except BaseException:
             if not replaces:  # else the copy is all there is at that name
                 with trio.move_on_after(state.config.request_deadline, shield=True):
-                    await self._undo_copies([move])
+                    await self._undo_copy(move)
             raise
         return entry
 
@@ -88,7 +88,7 @@ class ObjectMover:
         try:
             await self._state.daemon_store.head(move.new_bucket, move.new_key)
         except S3Error as error:
-            if error.status == 404 or error.code == "NoSuchKey":
+            if absent(error):
                 return
             raise
         raise refusal(EEXIST)
@@ -138,70 +138,16 @@ class ObjectMover:
         own = self._state.signers.for_owner(found.owner.id)
         return own is not None and own.name == signer.name
 
-    async def move_all(
-        self, bucket: str, prefix: str, new_bucket: str, new_prefix: str, signer: Signer
-    ) -> None:
-        """Move every key below a prefix, the marker of the folder too."""
-        if signer.store.capabilities.rename_folder and bucket == new_bucket:
-            await signer.store.rename_folder(bucket, prefix, new_prefix)
-            return
-        moves = [
-            (Move(bucket, found.key, new_bucket, new_prefix + found.key[len(prefix) :]), found)
-            for found in await self._keys(bucket, prefix)
-        ]
-        if signer.store.capabilities.rename_object and bucket == new_bucket:
-            await self._rename_all(moves, signer)
-        else:
-            await self._copy_all(moves, signer)
+    async def copy(self, move: Move, found: ObjectStat, signer: Signer) -> None:
+        """Copy an object of a listing to another key, where ``signer`` may read it and write
+        there. PreconditionFailed or NoSuchKey where it changed since."""
+        await self._may_copy(move, signer)
+        await self.copy_as_owner(move, found)
 
-    async def _keys(self, bucket: str, prefix: str) -> list[ObjectStat]:
-        found: list[ObjectStat] = []
-        token: str | None = None
-        while True:
-            page = await self._state.daemon_store.list_objects(bucket, prefix=prefix, token=token)
-            found.extend(page.objects)
-            token = page.next_token
-            if token is None:
-                return found
-
-    async def _rename_all(self, moves: list[tuple[Move, ObjectStat]], signer: Signer) -> None:
-        done: list[Move] = []
-
-        async def one(item: tuple[Move, ObjectStat]) -> None:
-            move, _ = item
-            await signer.store.rename(move.bucket, move.key, move.new_key)
-            done.append(move)
-
-        async def back(move: Move) -> None:
-            await self._state.daemon_store.rename(move.bucket, move.new_key, move.key)
-
-        limit = self._state.config.parallel_requests
-        try:
-            await for_each(moves, one, limit=limit)
-        except BaseException:
-            with trio.move_on_after(self._state.config.request_deadline, shield=True):
-                await for_each(done, back, limit=limit)
-            raise
-
-    async def _copy_all(self, moves: list[tuple[Move, ObjectStat]], signer: Signer) -> None:
-        state = self._state
-        done: list[Move] = []
-
-        async def one(item: tuple[Move, ObjectStat]) -> None:
-            move, found = item
-            await self._may_copy(move, signer)
-            attributes, found = await self._described(move, found)
-            await self._copied(move, attributes, found, None)
-            done.append(move)
-
-        limit = state.config.parallel_requests
-        try:
-            await for_each(moves, one, limit=limit)
-            await self._delete_all([move for move, _ in moves], signer)
-        except BaseException:
-            with trio.move_on_after(state.config.request_deadline, shield=True):
-                await self._undo_copies(done)
-            raise
+    async def copy_as_owner(self, move: Move, found: ObjectStat) -> None:
+        """The same without asking what anybody may."""
+        attributes, found = await self._described(move, found)
+        await self._copied(move, attributes, found, None)
 
     async def _described(self, move: Move, found: ObjectStat) -> tuple[Attributes, ObjectStat]:
         """Whose an object is and what it is, and the object with what its metadata says."""
@@ -216,28 +162,16 @@ class ObjectMover:
             return state.rules.directory(found, metadata, seen_ns=0), found
         return state.rules.file(found, metadata), found
 
-    async def _delete_all(self, moves: list[Move], signer: Signer) -> None:
-        for start in range(0, len(moves), DELETED_AT_ONCE):
-            batch = moves[start : start + DELETED_AT_ONCE]
-            refused = await signer.store.delete_many(batch[0].bucket, [m.key for m in batch])
-            for error in refused.values():
-                raise error
-
-    async def _undo_copies(self, done: list[Move]) -> None:
-        """Remove the copies whose originals are still there; the others are the only ones."""
-
-        async def undo(move: Move) -> None:
-            store = self._state.daemon_store
+    async def _undo_copy(self, move: Move) -> None:
+        """Remove the copy if the original is still there; else it is the only one."""
+        store = self._state.daemon_store
+        try:
             try:
                 await store.head(move.bucket, move.key)
             except S3Error as error:
                 if error.errno != EACCES:  # which it would not say of what is not there
                     raise
             await store.delete(move.new_bucket, move.new_key)
-
-        for move in done:
-            try:
-                await undo(move)
-            except S3Error as error:
-                if error.status != 404:
-                    logger.warning("%s/%s is left over", move.new_bucket, move.new_key)
+        except S3Error as error:
+            if not absent(error):
+                logger.warning("%s/%s is left over", move.new_bucket, move.new_key)

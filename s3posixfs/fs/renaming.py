@@ -1,7 +1,7 @@
 """rename(2) of files and folders.
 
-Rights, locks and what this mount knows of the names; ``object_moves`` changes the keys in S3. A
-folder is renamed key by key.
+Rights, locks and what this mount knows of the names; ``object_moves`` and ``folder_moves`` change
+the keys in S3.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.folder_moves import FolderMover
 from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
@@ -54,6 +55,7 @@ class Renamer:
         remover: Remover,
         saver: Saver,
         mover: ObjectMover,
+        folder_mover: FolderMover,
     ) -> None:
         self._state = state
         self._resolver = resolver
@@ -61,6 +63,7 @@ class Renamer:
         self._remover = remover
         self._saver = saver
         self._mover = mover
+        self._folder_mover = folder_mover
 
     async def rename(
         self,
@@ -241,6 +244,9 @@ class Renamer:
         async with AsyncExitStack() as stack:
             held: set[OpenFile] = set()
             save = self._saver.save_locked
+            # Also of what was stored below just now and is closed: a crash must not bring it back
+            # at its old name. Where nothing of the kind is noted nothing is waited for.
+            await state.settle_journal()
             while await _hold_opened(state.table.below(source), held, stack, save):
                 await state.settle_journal()
             # No other task ran since the last look, which found nothing more to wait for.
@@ -248,7 +254,7 @@ class Renamer:
             bucket, prefix = state.table.place(source)
             new_bucket, parent_prefix = state.table.place(renaming.new_parent)
             new_prefix = f"{parent_prefix}{renaming.new_name.decode()}/"
-            await self._mover.move_all(bucket, prefix, new_bucket, new_prefix, renaming.signer)
+            await self._folder_mover.move(bucket, prefix, new_bucket, new_prefix, renaming.signer)
             entry = source.entry
             if entry.stat is not None:
                 entry = replace(entry, stat=replace(entry.stat, key=new_prefix))
