@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from s3posixfs.fs.attributes import Attributes, NoEntry
+from s3posixfs.fs.attributes import NS, NoEntry
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
 
@@ -15,7 +15,6 @@ class BucketsFolder:
     def __init__(self, state: MountState) -> None:
         self._state = state
         self._seen: tuple[float, dict[bytes, float]] = (float("-inf"), {})
-        self.attributes: dict[bytes, Attributes] = {}  # set through this mount
 
     async def buckets(self) -> dict[bytes, float]:
         """Names and creation times (seconds since the epoch) of the buckets the daemon sees."""
@@ -36,17 +35,15 @@ class BucketsFolder:
         if name not in buckets:
             self._state.table.gone(self._state.table.root, name)
             raise NoEntry(name, self._state.config.absence_ttl)
-        return self.inode(name, buckets[name])
+        return self.inode(name)
 
-    def inode(self, name: bytes, created: float) -> Inode:
-        """The folder of a bucket; attributes that were set on it hold while mounted."""
+    def inode(self, name: bytes) -> Inode:
+        """The folder of a bucket. What POSIX says of it, a new one is to be asked for."""
         root = self._state.table.root
         known = root.children.get(name)
         if known is not None:
-            known.entry = replace(known.entry, fetched_at=self._state.now())
             return known
-        entry = self._state.unmarked_directory(int(created * 1e9) or None)
-        chosen = self.attributes.get(name)
-        if chosen is not None:
-            entry = replace(entry, attributes=chosen)
-        return self._state.table.attach(root, name, entry)
+        _, buckets = self._seen
+        created = buckets.get(name, 0.0)
+        entry = self._state.unmarked_directory(int(created * NS) or None)
+        return self._state.table.attach(root, name, replace(entry, fetched_at=float("-inf")))

@@ -12,9 +12,9 @@ from errno import EINVAL, ENODATA, ENOSPC, ENOTSUP, EPERM
 from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
 from s3posixfs.fs import xattrs
 from s3posixfs.fs.attributes import PERMISSIONS, AttributeChanges, Attributes
-from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.files import Files
+from s3posixfs.fs.folder_times import FolderTimes
 from s3posixfs.fs.handles import FileHandle, OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import size_of
@@ -37,15 +37,15 @@ class Changes:
         self,
         state: MountState,
         resolver: Resolver,
-        buckets: BucketsFolder,
         files: Files,
         rewriter: Rewriter,
+        times: FolderTimes,
     ) -> None:
         self._state = state
         self._resolver = resolver
-        self._buckets = buckets
         self._files = files
         self._rewriter = rewriter
+        self._times = times
 
     async def setattr(
         self, inode: Inode, changes: AttributeChanges, handle: FileHandle | None, caller: Caller
@@ -147,25 +147,26 @@ class Changes:
             open_file = inode.open_file
             if open_file is not None:
                 await stack.enter_async_context(open_file.lock)
+            if inode.is_directory:
+                await self._times.settle(inode)
             wanted = change(inode.shown)
             if open_file is not None and self._staged_with(open_file, handle):
                 self._stage(open_file, wanted, signer, metadata)
                 if handle is None:
                     await self._files.attributes_staged(open_file)
                 return
-            if state.table.is_bucket(inode):
-                self._buckets.attributes[inode.name] = wanted
             await self._rewriter.rewrite(inode, wanted, signer, metadata, since=since)
 
     async def _require_s3_write(self, inode: Inode, caller: Caller) -> None:
         """Where another identity signs the change, the caller's policy is asked all the same."""
         state = self._state
         own = state.access.signer(caller)
+        if state.table.is_buckets_folder(inode):
+            return
         if caller.is_root or own.name == state.access.owner(inode.entry).name:
             return
         bucket, key = state.table.key(inode)
-        if key:
-            await state.access.require_write(own, bucket, key, exact=True)
+        await state.access.require_write(own, bucket, key, exact=True)
 
     @staticmethod
     def _staged_with(open_file: OpenFile | None, handle: FileHandle | None) -> bool:
@@ -209,7 +210,7 @@ class Changes:
             return
         bucket, key = self._state.table.key(inode)
         new = inode.open_file is not None and inode.open_file.fresh
-        if key and not (new and inode.entry.writer == signer.name):
+        if not (new and inode.entry.writer == signer.name):
             await access.require_read(signer, bucket, key)
 
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:

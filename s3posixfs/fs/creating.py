@@ -145,8 +145,8 @@ class Creator:
                 raise refusal(EACCES)
             self._folders.names_changed(parent)
             parent.listing = None
-            # Nothing in S3 could hold an owner and a mode: shown as it will be after a remount.
-            return self._buckets.inode(name, self._state.clock.time())
+            # It is to be empty for S3 clients, too: no object of ours, so no owner and mode.
+            return self._buckets.inode(name)
 
     async def _may_add(self, parent: Inode, caller: Caller) -> Signer:
         """Who signs a new name in the folder; EROFS, EACCES."""

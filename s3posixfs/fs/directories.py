@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from errno import EACCES
 
 from s3posixfs.core.errors import S3Error
@@ -124,7 +125,13 @@ class Directories:
 
     def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
         child = self._inode(inode, row)
-        if not emit(row.name, self._entries.view(child), next_offset):
+        view = self._entries.view(child)
+        if not (child.entry.exact or child.is_directory):
+            # Its metadata may say that it is a symbolic link or a fifo: of no type (DT_UNKNOWN), so
+            # that programs ask. The kernel remembers no inode by such an entry.
+            view = replace(view, attributes=replace(view.attributes, mode=0))
+            child.told = None
+        if not emit(row.name, view, next_offset):
             child.told = None
             self._state.table.tidy(child)
             return False
@@ -135,7 +142,7 @@ class Directories:
         """The inode of a row; one that is known better than the row tells stays as it is."""
         state = self._state
         if state.table.is_buckets_folder(inode):
-            return self._buckets.inode(row.name, 0.0)
+            return self._buckets.inode(row.name)
         known = inode.children.get(row.name)
         if known is not None and (
             known.is_local

@@ -18,10 +18,10 @@ class Entries:
     def __init__(self, state: MountState) -> None:
         self._state = state
 
-    def of_folder(self, marker: ObjectStat | None) -> Entry:
-        """A directory with this marker."""
+    def of_folder(self, marker: ObjectStat | None, seen_ns: int | None = None) -> Entry:
+        """A directory with this marker; ``seen_ns`` is its time where there is none."""
         if marker is None:
-            return self._state.unmarked_directory()
+            return self._state.unmarked_directory(seen_ns)
         attributes = self._state.rules.directory(marker, marker.metadata, seen_ns=0)
         return Entry(attributes, marker, self._state.now(), exact=True)
 

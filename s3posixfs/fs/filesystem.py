@@ -38,6 +38,7 @@ from s3posixfs.fs.directories import Directories, Emit
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.files import Files
 from s3posixfs.fs.folder_moves import FolderMover
+from s3posixfs.fs.folder_times import FolderTimes
 from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.host_groups import HostGroups
 from s3posixfs.fs.inodes import Inode, InodeTable
@@ -110,7 +111,8 @@ class FileSystem:
         self._saver = Saver(state, rewriter, Putter(state, rewriter, conflicts, nursery))
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver, self._entries, buckets)
-        folders = Folders(state)
+        self._times = FolderTimes(state, rewriter)
+        folders = Folders(state, self._times)
         self._creator = Creator(state, self._resolver, buckets, self._files, folders)
         self._remover = Remover(state, self._resolver, buckets, self._saver, folders)
         mover = ObjectMover(state, heads)
@@ -118,7 +120,7 @@ class FileSystem:
         self._renamer = Renamer(
             state, self._resolver, folders, self._remover, self._saver, mover, self._folder_mover
         )
-        self._changes = Changes(state, self._resolver, buckets, self._files, rewriter)
+        self._changes = Changes(state, self._resolver, self._files, rewriter, self._times)
         self._uploading = self._write_back(rewriter, conflicts)
         names = [name for name, value in vars(FileSystem).items() if hasattr(value, "__wrapped__")]
         self.meter = Meter(names, RESULTS)
@@ -150,6 +152,7 @@ class FileSystem:
         self._nursery.start_soon(self._keep_groups)
         self._nursery.start_soon(self._saver.keep_trying)
         self._nursery.start_soon(self._saver.abort_left)
+        self._nursery.start_soon(self._times.run)
         if self._uploading is not None:
             self._uploading.writeback.restore()
             await self._nursery.start(self._uploading.run)
@@ -169,7 +172,10 @@ class FileSystem:
     async def drain(self) -> tuple[str, ...]:
         """Upload everything dirty; the paths that could not be."""
         left = await self._saver.drain()
-        return left + await self._uploading.uploader.drain() if self._uploading else left
+        if self._uploading is not None:
+            left += await self._uploading.uploader.drain()
+        await self._times.flush()
+        return left
 
     def left(self) -> tuple[str, ...]:
         """What ``drain`` would still have to upload."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.attributes import Attributes, Entry
+from s3posixfs.fs.folder_times import FolderTimes
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 class Folders:
     """Folders whose names change."""
 
-    def __init__(self, state: MountState) -> None:
+    def __init__(self, state: MountState, times: FolderTimes) -> None:
         self._state = state
+        self.times = times
 
     @asynccontextmanager
     async def changing(self, *folders: Inode) -> AsyncIterator[None]:
@@ -49,6 +51,7 @@ class Folders:
         for folder in folders:
             folder.serial += 1
             folder.names_ns = now
+            self.times.changed(folder)
 
     def publish(
         self, parent: Inode, name: bytes, attributes: Attributes, found: ObjectStat, signer: Signer

@@ -13,20 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from errno import ESTALE
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import trio
 
 from s3posixfs.fs.attributes import Attributes, Entry
-from s3posixfs.fs.names import key_segment
+from s3posixfs.fs.inode_numbers import ROOT_INODE, InodeNumbers, Place
+from s3posixfs.fs.names import BUCKET_KEY, key_segment
 from s3posixfs.fs.permissions import refusal
 
 if TYPE_CHECKING:
     from s3posixfs.fs.handles import OpenFile
     from s3posixfs.fs.listing import Listing
 
-ROOT_INODE = 1
 REMEMBERED_TIMES = 100_000  # of files that the kernel forgot
 
 
@@ -40,7 +39,8 @@ class Inode:
     ``names_ns`` and ``renamed_ns`` are when this mount last changed a name in it and gave it
     another name, ns since the epoch: nothing in S3 tells. ``large`` says of a folder that it was
     seen not to fit into one page of a listing. ``told`` are the attributes that the kernel was
-    given last.
+    given last. ``kept`` says of a folder that its time is still to be stored.
+    ``folders`` counts the folders in it, as far as it was seen whole (``None``: it was not).
     """
 
     __slots__ = (
@@ -48,6 +48,8 @@ class Inode:
         "changing",
         "children",
         "entry",
+        "folders",
+        "kept",
         "kept_etag",
         "large",
         "listing",
@@ -87,6 +89,8 @@ class Inode:
         self.names_ns = 0
         self.renamed_ns = 0
         self.told: Attributes | None = None
+        self.kept = False
+        self.folders: int | None = None
 
     @property
     def attributes(self) -> Attributes:
@@ -171,7 +175,8 @@ class InodeTable:
         self._prefix = prefix
         self.root = Inode(ROOT_INODE, None, b"", root)
         self._inodes = {ROOT_INODE: self.root}
-        self._times: OrderedDict[tuple[int, bytes], tuple[int, int]] = OrderedDict()
+        self._times: OrderedDict[Place, tuple[int, int]] = OrderedDict()
+        self._numbers = InodeNumbers()
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -186,15 +191,6 @@ class InodeTable:
             raise refusal(ESTALE)
         return found
 
-    def _number(self, parent: Inode, name: bytes) -> int:
-        """The same name gets the same number again, also after the kernel forgot it and in
-        another mount, unless that number is in use by another file."""
-        digest = blake2b(parent.number.to_bytes(8, "big") + name, digest_size=8).digest()
-        number = int.from_bytes(digest, "big") >> 1
-        while number <= ROOT_INODE or number in self._inodes:
-            number += 1
-        return number
-
     def attach(self, parent: Inode, name: bytes, entry: Entry) -> Inode:
         """The inode for what is at ``name`` now.
 
@@ -203,13 +199,17 @@ class InodeTable:
         """
         known = parent.children.get(name)
         if known is not None:
-            same_type = known.attributes.type == entry.attributes.type
+            supposed = not (
+                known.entry.exact or known.is_directory or entry.attributes.is_directory
+            )
+            same_type = supposed or known.attributes.type == entry.attributes.type
             if same_type and not known.is_replaced_by(entry):
                 known.entry = entry
                 return known
             self.detach(known)
-        inode = Inode(self._number(parent, name), parent, name, entry)
-        inode.names_ns, inode.renamed_ns = self._times.pop((parent.number, name), (0, 0))
+        place = (parent.number, name)
+        inode = Inode(self._numbers.choose(place, self._inodes), parent, name, entry)
+        inode.names_ns, inode.renamed_ns = self._times.pop(place, (0, 0))
         self._inodes[inode.number] = inode
         parent.children[name] = inode
         return inode
@@ -258,16 +258,20 @@ class InodeTable:
         while current is not None and current.number != ROOT_INODE:
             if current.lookups or current.open_file or current.children or current.active:
                 return
+            if current.kept:
+                return
             self._inodes.pop(current.number, None)
             parent = current.parent
-            if parent is not None and (current.names_ns or current.renamed_ns):
-                self._remember_times(parent, current)
+            if parent is not None:
+                self._remember((parent.number, current.name), current)
             if parent is not None and parent.children.get(current.name) is current:
                 del parent.children[current.name]
             current = parent
 
-    def _remember_times(self, parent: Inode, inode: Inode) -> None:
-        self._times[parent.number, inode.name] = inode.names_ns, inode.renamed_ns
+    def _remember(self, place: Place, inode: Inode) -> None:
+        self._numbers.keep(place, inode.number)
+        if inode.names_ns or inode.renamed_ns:
+            self._times[place] = inode.names_ns, inode.renamed_ns
         if len(self._times) > REMEMBERED_TIMES:
             self._times.popitem(last=False)
 
@@ -309,7 +313,8 @@ class InodeTable:
     def key(self, inode: Inode) -> tuple[str, str]:
         """Bucket and key of a file, or of a directory's marker (which ends with a slash)."""
         if inode.is_directory:
-            return self.place(inode)
+            bucket, prefix = self.place(inode)
+            return bucket, prefix or BUCKET_KEY
         segment = key_segment(inode.name)
         if inode.parent is None or segment is None:
             raise refusal(ESTALE)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from errno import EACCES
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
-from s3posixfs.fs.attributes import Entry
+from s3posixfs.fs.attributes import NS, Entry
 from s3posixfs.fs.concurrently import both
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import BUCKET_KEY
 from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.paging import load_page
 
@@ -94,8 +96,8 @@ class KeyLookup:
 
     async def folder(self, inode: Inode, bucket: str, prefix: str) -> Entry | None:
         """A folder that is known, as it is now; ``None`` where no key shows it any more."""
-        if not prefix:
-            return replace(inode.entry, fetched_at=self._state.now())
+        if prefix == BUCKET_KEY:
+            return await self._bucket(inode, bucket)
         # While S3 is asked, the folder may lose its name: that does not make it the root.
         is_root = inode.parent is None
         page = await self._first_below(inode, bucket, prefix)
@@ -106,21 +108,60 @@ class KeyLookup:
         return None
 
     async def _folder(self, bucket: str, prefix: str, page: ListPage) -> Entry:
-        marker = page.objects[0] if page.objects and page.objects[0].key == prefix else None
-        if marker is not None and marker.metadata is None:
-            marker = await self._described(bucket, marker)
-        return self._entries.of_folder(marker)
+        first = page.objects[0] if page.objects else None
+        if first is None or first.key != prefix:
+            # Every host sees the same first key below a folder that no object stands for.
+            seen_ns = round(first.last_modified * NS) if first is not None else None
+            return self._entries.of_folder(None, seen_ns)
+        return self._entries.of_folder(await self._described(bucket, first))
+
+    async def _bucket(self, folder: Inode, bucket: str) -> Entry:
+        """A bucket's own folder: as the mount's identity, or who is trusted, left it, and as it is
+        shown without that where nobody did."""
+        state = self._state
+        marker: ObjectStat | None = None
+        listing = state.listings.fresh(folder, state.now())
+        asked_at = state.now()
+        if listing is not None and listing.complete and listing.pages and not listing.nameless:
+            asked_at = listing.started_at
+        else:
+            marker = await self._bucket_marker(bucket)
+        if marker is not None:
+            entry = self._entries.of_folder(marker)
+        elif folder.entry.stat is not None:
+            entry = state.unmarked_directory()
+        else:
+            entry = folder.entry
+        return replace(entry, fetched_at=asked_at)
+
+    async def _bucket_marker(self, bucket: str) -> ObjectStat | None:
+        try:
+            page = await self._below(bucket, "")
+            found = page.objects[0] if page.objects else None
+            if found is None or found.key != BUCKET_KEY:
+                return None
+            if not self._state.rules.trusts(found.owner.id if found.owner is not None else None):
+                return None
+            return await self._described(bucket, found)
+        except S3Error as error:
+            if error.errno != EACCES and error.status != 400:
+                raise
+            return None  # the daemon may list some prefixes only, or no key can begin so
 
     async def _described(self, bucket: str, marker: ObjectStat) -> ObjectStat:
-        """A marker out of a listing without metadata, with its metadata."""
+        """A marker out of a listing, with its metadata. All markers have the same content, so that
+        nothing but the exact time tells this version from that of another host."""
         state = self._state
-        marker = state.known.complete(bucket, marker)
         if marker.metadata is not None:
             return marker
+        known = state.known.complete(bucket, marker, exactly=True)
+        if known.metadata is not None:
+            return known
         headed = await self._heads.as_daemon_or_owner(state.daemon_store, bucket, marker.key)
-        marker = replace(headed, owner=headed.owner or marker.owner)
-        state.known.remember(bucket, marker)
-        return marker
+        found = replace(headed, owner=headed.owner or marker.owner)
+        state.known.remember(bucket, found)
+        state.known.complete(bucket, marker)  # from now on it has this time
+        return found
 
     async def _first_below(self, folder: Inode, bucket: str, prefix: str) -> ListPage:
         """The marker of a folder, or what else shows that it is there. Where a program has just
@@ -133,8 +174,8 @@ class KeyLookup:
                 await load_page(state, folder, listing)
                 if listing.marker is not None:
                     return ListPage((listing.marker,), (), None)
-                if listing.rows:  # else there may still be keys that are not shown
-                    return ListPage((), (prefix,), None)
+                if listing.first is not None:
+                    return ListPage((listing.first,), (), None)
         return await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from s3posixfs.core.objectstore import ObjectStore
-from s3posixfs.core.types import ObjectStat
+from s3posixfs.core.types import ListPage, ObjectStat
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.names import shown_name
 
@@ -60,7 +60,9 @@ class Listing:
     changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
     its first page. ``asked`` counts how often a name was looked up in it; ``absent`` has names
     that were seen not to be there one by one, and when. ``entered_at`` is when a folder in it was
-    last opened; ``took`` the seconds that it took, where all of it was asked for at once.
+    last opened; ``took`` the seconds that it took, where all of it was asked for at once. ``first``
+    is the first of all keys below, where that is in the folder itself; ``nameless`` says that there
+    are keys with an empty segment there, which are not shown.
     """
 
     __slots__ = (
@@ -70,9 +72,11 @@ class Listing:
         "asked",
         "complete",
         "entered_at",
+        "first",
         "index",
         "lock",
         "marker",
+        "nameless",
         "pages",
         "rows",
         "scan",
@@ -87,6 +91,8 @@ class Listing:
         self.started_at = started_at
         self.took = 0.0
         self.marker: ObjectStat | None = None
+        self.first: ObjectStat | None = None
+        self.nameless = False
         self.lock = trio.Lock()
         self.scan = Scan()
         self._token: str | None = None
@@ -160,6 +166,8 @@ class Listing:
                 bucket, prefix=prefix, delimiter="/", token=self._token, max_keys=PAGE_KEYS
             )
             cut = len(prefix)
+            if not self.pages:
+                self.first = _first(page)
             for found in page.objects:
                 if found.key == prefix:
                     self.marker = found
@@ -171,12 +179,26 @@ class Listing:
                 if known is None or known.stat is not None:  # `a/` hides `a`
                     self._set(Row(name, found, now))
             for common in page.prefixes:
+                self.nameless = self.nameless or common[cut:] == "/"
                 name = shown_name(common[cut:-1])
                 if name is not None and name not in self._changed:
                     self._set(Row(name, None, now))
             self._token = page.next_token
             self.pages += 1
             self.complete = page.next_token is None
+
+
+def _first(page: ListPage) -> ObjectStat | None:
+    """The object of a page, if there is one before all of its folders."""
+    if not page.objects:
+        return None
+    found = page.objects[0]
+    before = page.prefixes and _bytes(page.prefixes[0]) < _bytes(found.key)
+    return None if before else found
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode(errors="surrogateescape")
 
 
 class ListingCache:

@@ -91,10 +91,10 @@ class LookAhead:
         state = self._state
         known = parent.children.get(name)
         segment = key_segment(name)
-        if known is None or known.is_local or self._is_fresh(known) or segment is None:
+        if segment is None or (known is not None and (known.is_local or self._is_fresh(known))):
             return
         bucket, prefix = state.table.place(parent)
-        serials = parent.serial, known.serial
+        serials = parent.serial, known.serial if known is not None else 0
         listing = state.listings.fresh(parent, state.now())
         row = listing.get(name) if listing is not None else None
         stat = row.stat if row is not None else None
@@ -104,6 +104,8 @@ class LookAhead:
             entry = await self._fetch(bucket, prefix + segment, known, row)
         except S3Error:
             return
+        if known is None:
+            return  # what its metadata says is remembered for who comes to ask
         same = (parent.serial, known.serial) == serials and parent.children.get(name) is known
         if entry is not None and same and not known.is_local:
             state.table.attach(parent, name, entry)

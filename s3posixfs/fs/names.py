@@ -8,6 +8,9 @@ from s3posixfs.core.types import MAX_KEY_BYTES
 from s3posixfs.fs.permissions import refusal
 
 MAX_NAME_BYTES = 255
+# Holds what POSIX says of a bucket's own folder, whose prefix is empty: a key with an empty
+# segment, which no listing of ours shows. Only the mount's identity is believed in it.
+BUCKET_KEY = "/"
 
 
 def shown_name(text: str) -> bytes | None:

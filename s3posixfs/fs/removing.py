@@ -6,12 +6,14 @@ from errno import EISDIR, ENOTDIR, ENOTEMPTY
 
 import trio
 
+from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import BUCKET_KEY
 from s3posixfs.fs.permissions import refusal, require_removable
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.saving import Saver
@@ -104,6 +106,7 @@ class Remover:
             except trio.WouldBlock:
                 raise refusal(ENOTEMPTY) from None  # somebody is making something in it
             try:
+                await self._folders.times.settle(inode)
                 if buckets:
                     await self._remove_bucket(parent, inode, signer)
                 else:
@@ -117,9 +120,17 @@ class Remover:
         bucket, _ = self._state.table.place(inode)
         if any(child.is_local for child in inode.children.values()):
             raise refusal(ENOTEMPTY)
-        await signer.store.delete_bucket(bucket)
+        try:
+            await signer.store.delete_bucket(bucket)
+        except S3Error as error:
+            if error.errno != ENOTEMPTY:
+                raise
+            page = await self._state.daemon_store.list_objects(bucket, max_keys=2)
+            if [found.key for found in page.objects] != [BUCKET_KEY]:
+                raise
+            await signer.store.delete(bucket, BUCKET_KEY)
+            await signer.store.delete_bucket(bucket)
         self._buckets.forget()
-        self._buckets.attributes.pop(inode.name, None)
         self._folders.unpublish(parent, inode)
 
     async def _remove_marker(self, parent: Inode, inode: Inode, signer: Signer) -> None:

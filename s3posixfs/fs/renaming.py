@@ -240,6 +240,7 @@ class Renamer:
     async def _folder(self, renaming: Renaming) -> None:
         state, source, target = self._state, renaming.source, renaming.target
         if target is not None:
+            await self._folders.times.settle(target)
             await self._remover.require_empty(target)
         async with AsyncExitStack() as stack:
             held: set[OpenFile] = set()

@@ -60,7 +60,9 @@ class Resolver:
             if known is not None and (known.is_local or self._entries.is_fresh(known, whole=whole)):
                 return known
             if state.table.is_buckets_folder(parent):
-                return await self._buckets.child(name)
+                found = await self._buckets.child(name)
+                await self.refresh(found, whole=whole)
+                return found
             if state.writes_back and not certain:
                 left = await self._listings.missing_for(parent, name)
                 if left > 0:
@@ -139,11 +141,8 @@ class Resolver:
         if state.table.is_buckets_folder(inode):
             inode.entry = replace(inode.entry, fetched_at=state.now())
             return
-        if state.table.is_bucket(inode):
-            if inode.name not in await self._buckets.buckets():
-                self._lost(inode)
-            inode.entry = replace(inode.entry, fetched_at=state.now())
-            return
+        if state.table.is_bucket(inode) and inode.name not in await self._buckets.buckets():
+            self._lost(inode)
         if self._refreshed_by_listing(inode) and (inode.entry.whole or not whole):
             return
         await self.fetch(inode)

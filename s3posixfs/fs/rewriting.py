@@ -16,6 +16,7 @@ from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode, size_of
 from s3posixfs.fs.mount_state import MountState
+from s3posixfs.fs.names import BUCKET_KEY
 from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer
@@ -59,7 +60,7 @@ class Rewriter:
         survive. What was read after ``since`` (monotonic seconds) need not be read again.
         ENOSPC over S3's 2 KB; ESTALE where the object was replaced meanwhile.
         """
-        chosen = signer or self._state.access.owner(inode.entry)
+        chosen = self._signer(inode, signer)
         settled = self._state.rules.settle(attributes, chosen)
         await self._state.settle_journal()
         with inode.own_change():
@@ -67,6 +68,14 @@ class Rewriter:
                 await self._put_marker(inode, settled, chosen, metadata)
             else:
                 await self._copy_onto_itself(inode, settled, chosen, metadata, since)
+
+    def _signer(self, inode: Inode, signer: Signer | None) -> Signer:
+        """Whose the object is to be. A bucket's own folder is the mount's: an object of anybody
+        else's would not be believed there."""
+        table = self._state.table
+        if table.is_buckets_folder(inode) or table.key(inode)[1] == BUCKET_KEY:
+            return self._state.signers.daemon()
+        return signer or self._state.access.owner(inode.entry)
 
     def _fitting(self, attributes: Attributes, kept: Mapping[str, str]) -> dict[str, str]:
         result = encode(attributes, kept)
@@ -149,11 +158,11 @@ class Rewriter:
         self, inode: Inode, settled: Attributes, signer: Signer, metadata: Mapping[str, str] | None
     ) -> None:
         state = self._state
-        bucket, prefix = state.table.place(inode)
-        if not prefix:  # a bucket has no key of its own: it holds while mounted
+        if state.table.is_buckets_folder(inode):  # nothing in S3 stands for it
             inode.entry = replace(inode.entry, attributes=settled)
             inode.serial += 1
             return
+        bucket, key = state.table.key(inode)
         marker = inode.entry.stat
         kept = metadata
         if kept is None:
@@ -161,10 +170,10 @@ class Rewriter:
         headers = (marker.headers if marker is not None else None) or {}
         new = self._fitting(settled, kept)
         result = await signer.store.put(
-            bucket, prefix, b"", metadata=new, content_type=DIRECTORY_TYPE, headers=headers
+            bucket, key, b"", metadata=new, content_type=DIRECTORY_TYPE, headers=headers
         )
         found = ObjectStat(
-            key=prefix,
+            key=key,
             size=0,
             etag=result.etag,
             last_modified=result.last_modified,

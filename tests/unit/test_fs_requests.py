@@ -226,6 +226,7 @@ async def test_names_are_told_apart_whatever_begins_alike(
 async def test_looking_a_name_up_is_one_request_where_rows_tell_all(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
         bed.put("a")
+        await bed.walk("")
         with counted(bed) as made:
             await bed.walk("a")
             assert await absent(bed, 1, b"b")
@@ -234,6 +235,7 @@ async def test_looking_a_name_up_is_one_request_where_rows_tell_all(tmp_path: Pa
 
 async def test_exclusive_create_after_its_lookup_is_one_request(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
+        await bed.walk("")
         assert await absent(bed, 1, b"a")
         with counted(bed) as made:
             _, opened = await bed.fs.create(
