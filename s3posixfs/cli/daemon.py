@@ -24,7 +24,7 @@ from typing import Any
 import trio
 
 from s3posixfs.cli.control import Command, serve_control
-from s3posixfs.cli.logs import LEVELS, heed_signals, set_level, set_up
+from s3posixfs.cli.logs import LEVELS, set_up
 from s3posixfs.cli.mount_credentials import (
     credential_settings,
     identity_source,
@@ -59,6 +59,7 @@ from s3posixfs.fuse.session import SessionOptions, serve
 from s3posixfs.metrics import scrape
 from s3posixfs.metrics.address import parse_address
 from s3posixfs.metrics.loop_watch import LoopWatch
+from s3posixfs.metrics.signals import heed_signals, set_level
 from s3posixfs.s3.check import check
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.traits import parse_settings
@@ -166,7 +167,9 @@ class Mount:
             )
             metrics = options.text("metrics")
             if metrics is not None:
-                listener = scrape.bind(parse_address(metrics))
+                address = parse_address(metrics)
+                listener = scrape.bind(address)
+                stack.callback(scrape.release, address)
                 await nursery.start(scrape.serve, listener, report.families)
             commands = self._commands(filesystem, report)
             await nursery.start(serve_control, control_socket(request.mountpoint), commands)

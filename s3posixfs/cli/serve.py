@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import click
 
 from s3posixfs.cli.common import json_option, state_option
+from s3posixfs.cli.logs import FORMATS, LEVELS, set_up
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.metrics.address import Address, parse_address
 
 _MAX_WORKERS = 64
 
@@ -26,6 +27,13 @@ def parse_listen(text: str) -> tuple[str, int]:
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise OperatorError(f"--listen {text!r} is not HOST:PORT, such as 127.0.0.1:9000")
     return host, int(port)
+
+
+def _metrics_address(text: str | None) -> Address | None:
+    try:
+        return parse_address(text) if text is not None else None
+    except ValueError as error:
+        raise OperatorError(f"--metrics {error}") from None
 
 
 @click.command()
@@ -80,6 +88,25 @@ def parse_listen(text: str) -> tuple[str, int]:
     metavar="N",
     help="How many older audit logs stay.",
 )
+@click.option(
+    "--metrics",
+    metavar="ADDRESS",
+    help="Where Prometheus may scrape: 127.0.0.1:PORT, or the path of a socket.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    help="Least level that is logged.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default="auto",
+    show_default=True,
+    help="auto: the journal's fields where standard error is the journal, else text.",
+)
 @json_option
 def serve(
     root: Path,
@@ -92,6 +119,9 @@ def serve(
     workers: int,
     audit_size: int,
     audit_keep: int,
+    metrics: str | None,
+    log_level: str,
+    log_format: str,
     as_json: bool,
 ) -> None:
     """Run the embedded S3 store, with STS on the same port.
@@ -106,9 +136,7 @@ def serve(
     from s3posixfs.store.server import ServerConfig
     from s3posixfs.store.workers import run
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    set_up(log_level, log_format, {"S3POSIXFS_ROOT": str(root.absolute())})
     host, port = parse_listen(listen)
     config = ServerConfig(
         root=root.absolute(),
@@ -120,6 +148,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         audit_rotation=Rotation(audit_size * 1024 * 1024, audit_keep),
+        metrics=_metrics_address(metrics),
     )
 
     notifier = Notifier.from_environment(os.environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ from s3posixfs.cli.mountpoints import (
 )
 from s3posixfs.core.errors import OperatorError
 
+_NONE = "-"
+
 
 def collect(mountpoint: str | None) -> list[dict[str, Any]]:
     """The status of one mount, or of all; a mount whose daemon is silent says so."""
@@ -26,7 +29,9 @@ def collect(mountpoint: str | None) -> list[dict[str, Any]]:
     else:
         paths = [str(resolve_mountpoint(mountpoint))]
         if not any(m.mountpoint == paths[0] for m in kernel_mounts()):
-            raise OperatorError(f"nothing is mounted at {paths[0]}")
+            raise OperatorError(
+                f"nothing is mounted at {paths[0]}; `s3posixfs status` lists all mounts"
+            )
     found: list[dict[str, Any]] = []
     for path in paths:
         try:
@@ -39,35 +44,119 @@ def collect(mountpoint: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def _lifetime(row: dict[str, Any]) -> str:
-    if not row["used"]:
-        return "not used yet"
-    expires_at = row["expires_at"]
-    if expires_at is None:
-        return "none" if row["last_error"] else "does not expire"
-    left = expires_at - time.time()
+def _size(number: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:,.0f} B" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1024
+    return f"{number:,.1f} TiB"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")
+
+
+def _until(moment: float) -> str:
+    left = moment - time.time()
     return f"in {left:,.0f} s" if left > 0 else "expired"
 
 
-# Seconds since the epoch in JSON, text for people.
-_TIMES = frozenset({"since", "daemon_credentials_expire"})
+def _lifetime(row: Mapping[str, Any]) -> str:
+    if not row["used"]:
+        return "not used yet"
+    if row["expires_at"] is None:
+        return "none" if row["last_error"] else "does not expire"
+    return _until(row["expires_at"])
 
 
-def _show(mount: dict[str, Any]) -> None:
-    plain = {
-        key: value
-        for key, value in mount.items()
-        if not isinstance(value, dict | list) and value is not None
-    }
-    for name in _TIMES & plain.keys():
-        plain[name] = datetime.fromtimestamp(plain[name], UTC).isoformat(" ", "seconds")
-    for name in ("filesystem", "client", "capabilities"):
-        inner = mount.get(name)
-        if isinstance(inner, dict):
-            plain.update({f"{name} {key}": value for key, value in inner.items()})
-    echo_table(["", mount["mountpoint"]], [[key, str(value)] for key, value in plain.items()])
+def _show(value: object, name: str) -> str:
+    """A value as people read it; what it is says its name."""
+    if name.endswith("bytes") or name.startswith("bytes"):
+        return _size(float(str(value)))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {number}" for key, number in value.items()) or _NONE
+    return _NONE if value in (None, "") else str(value)
+
+
+def _overview(mount: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["health", str(mount["health"])]]
+    if "pid" not in mount:
+        return rows
+    version, pid = mount.get("version", "older"), mount["pid"]
+    rows.append(["source", f"{mount['source']}{' (read-only)' if mount.get('read_only') else ''}"])
+    rows.append(["daemon", f"process {pid}, version {version}, since {_time(mount['since'])}"])
+    expire = mount["daemon_credentials_expire"]
+    rows.append(["daemon's credentials", "do not expire" if expire is None else _until(expire)])
+    for name, text in (
+        ("daemon_last_error", "credentials' error"),
+        ("identities_error", "identity file"),
+    ):
+        if mount.get(name):
+            rows.append([text, str(mount[name])])
+    return rows
+
+
+def _stalls(stalls: Mapping[str, Any]) -> list[list[str]]:
+    text = f"{stalls['count']} above {stalls['longer_than_ms']:g} ms, "
+    rows = [["stalls", f"{text}{stalls['seconds']} s in all, longest {stalls['longest_ms']} ms"]]
+    rows += [
+        [f"  {_time(one['at'])}", f"{one['ms']} ms in {one['what']}"]
+        for one in list(stalls["recent"])[-3:]
+    ]
+    return rows
+
+
+def _part(mount: Mapping[str, Any], name: str) -> list[list[str]]:
+    inner = mount.get(name) or {}
+    rows = [
+        [key.replace("_", " "), _show(value, key)]
+        for key, value in inner.items()
+        if key not in ("operations", "requests_by_api", "requests_by_kind", "requests")
+    ]
+    if name == "cache" and (asked := inner.get("hits", 0) + inner.get("misses", 0)):
+        rows.append(["hit rate", f"{100 * inner['hits'] / asked:.1f} %"])
+    return rows
+
+
+def _work(summary: Mapping[str, Any], heading: str) -> None:
+    if not summary:
+        return
+    click.echo()
+    echo_table(
+        [heading, "count", "results", "mean ms", "half within ms", "99 % within ms"],
+        [
+            [
+                name,
+                f"{row['count']:,}",
+                _show(row["results"], ""),
+                f"{row['mean_ms']:.1f}",
+                _bound(row["p50_ms"]),
+                _bound(row["p99_ms"]),
+            ]
+            for name, row in sorted(summary.items(), key=lambda item: -item[1]["count"])
+        ],
+    )
+
+
+def _bound(milliseconds: float | None) -> str:
+    return "more" if milliseconds is None else f"{milliseconds:g}"
+
+
+def _show_mount(mount: Mapping[str, Any]) -> None:
+    rows = _overview(mount)
+    for name in ("filesystem", "client", "cache", "memory", "capabilities"):
+        part = _part(mount, name)
+        rows += [[f"{name}: {text}", value] for text, value in part]
+    if "loop_stalls" in mount:
+        rows += _stalls(mount["loop_stalls"])
+    echo_table(["", str(mount["mountpoint"])], rows)
+    _work((mount.get("filesystem") or {}).get("operations") or {}, "operation")
+    _work((mount.get("client") or {}).get("requests_by_api") or {}, "request to the store")
     identities = mount.get("identities") or []
     if identities:
+        click.echo()
         echo_table(
             ["identity", "uid", "gid", "signs by", "credentials expire", "last error"],
             [
@@ -84,16 +173,40 @@ def _show(mount: dict[str, Any]) -> None:
         )
 
 
-@click.command(short_help="Health, identities, dirty files, cache use, counters.")
-@click.argument("mountpoint", required=False)
-@json_option
-def status(mountpoint: str | None, as_json: bool) -> None:
-    """Show the mount at MOUNTPOINT, or all mounts."""
+def _print(mountpoint: str | None, as_json: bool) -> None:
     mounts = collect(mountpoint)
     if as_json:
         echo_json(mounts[0] if mountpoint is not None else mounts)
         return
     if not mounts:
         click.echo("no s3posixfs mounts")
-    for mount in mounts:
-        _show(mount)
+    for number, mount in enumerate(mounts):
+        if number:
+            click.echo()
+        _show_mount(mount)
+
+
+def _repeat(show: Callable[[], None], seconds: float) -> None:
+    while True:
+        click.clear()  # on a terminal; nothing where the output goes elsewhere
+        show()
+        time.sleep(seconds)
+
+
+@click.command(short_help="Health, identities, dirty files, cache use, counters.")
+@click.argument("mountpoint", required=False)
+@click.option("--watch", is_flag=True, help="Show it again and again, until interrupted.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often, with --watch.",
+)
+@json_option
+def status(mountpoint: str | None, watch: bool, interval: float, as_json: bool) -> None:
+    """Show the mount at MOUNTPOINT, or all mounts."""
+    if watch:
+        _repeat(lambda: _print(mountpoint, as_json), interval)
+    _print(mountpoint, as_json)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Self
@@ -45,9 +45,13 @@ class Stall:
 
 
 class LoopWatch:
-    """A context manager round what a trio loop does; enter it on that loop."""
+    """A context manager round what a trio loop does; enter it on that loop.
 
-    def __init__(self) -> None:
+    ``noted`` is told the seconds of each stall, in the thread that watches.
+    """
+
+    def __init__(self, noted: Callable[[float], None] | None = None) -> None:
+        self._noted = noted
         self.count = 0
         self.seconds = 0.0
         self.longest = 0.0
@@ -92,6 +96,8 @@ class LoopWatch:
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
         self.recent.append(Stall(time.time(), seconds, what))
+        if self._noted is not None:
+            self._noted(seconds)
         now = time.monotonic()
         if seconds < _WORTH_A_WARNING or now - self._said < _QUIET_SECONDS:
             logger.debug("the event loop stood still for %.0f ms: %s", seconds * 1000, what)

@@ -62,6 +62,13 @@ def _bind_path(path: Path) -> socket.socket:
     return listener
 
 
+def release(address: Address) -> None:
+    """Remove the socket that :func:`bind` has made, where it is one with a path."""
+    if isinstance(address, Path):
+        with suppress(OSError):
+            address.unlink()
+
+
 class _Head:
     """Collects what httptools finds in a request."""
 
@@ -132,12 +139,6 @@ async def serve(
         return answer.removesuffix(text) if method == b"HEAD" else answer
 
     stream = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-    path = listener.getsockname() if listener.family == socket.AF_UNIX else None
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, handler, [stream])
-            task_status.started()
-    finally:
-        if path is not None:
-            with suppress(OSError):
-                os.unlink(path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, handler, [stream])
+        task_status.started()

@@ -15,6 +15,8 @@ _SELECTED = {
     ("PUT", "object", "partNumber"): "UploadPart",
     ("PUT", "object", "uploadId"): "UploadPart",
     ("PUT", "object", "renameObject"): "RenameObject",
+    ("PUT", "bucket", "s3posixfs-rename-folder"): "RenameFolder",
+    ("PUT", "object", "s3posixfs-rename-folder"): "RenameFolder",
     ("POST", "object", "uploads"): "CreateMultipartUpload",
     ("POST", "object", "uploadId"): "CompleteMultipartUpload",
     ("DELETE", "object", "uploadId"): "AbortMultipartUpload",

@@ -24,6 +24,7 @@ from s3posixfs.store.handlers import cors, post_object
 from s3posixfs.store.handlers.buckets import check_expected_owner
 from s3posixfs.store.http_body import BodyReader
 from s3posixfs.store.http_head import RequestHead
+from s3posixfs.store.metering import Metering
 from s3posixfs.store.operations import OPERATIONS
 from s3posixfs.store.payload import require_digest, verify_small
 from s3posixfs.store.request import Request, parse_request
@@ -40,7 +41,10 @@ _READING = frozenset({"GET", "HEAD"})
 class Answered:
     """An answer on its way to the client, and the audit line that follows it."""
 
-    __slots__ = ("_audit", "_code", "_request", "_started", "request_id", "response")
+    __slots__ = (
+        *("_audit", "_code", "_metering", "_request", "_started"),
+        *("request_id", "response"),
+    )
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Answered:
         request_id: str,
         request: Request | Unread,
         audit: AuditLog,
+        metering: Metering,
         started: float,
         code: str,
     ) -> None:
@@ -55,21 +60,31 @@ class Answered:
         self.request_id = request_id
         self._request = request
         self._audit = audit
+        self._metering = metering
         self._started = started
         self._code = code
 
     def finished(self, sent: int) -> None:
-        """Write the audit line."""
+        """Write the audit line, and count it."""
         seconds = trio.current_time() - self._started
-        self._audit.record(self._request, self.response.status, sent, seconds, self._code)
+        request, status = self._request, self.response.status
+        self._audit.record(request, status, sent, seconds, self._code)
+        if isinstance(request, Request):
+            operation, received = request.audit.operation, request.body.received
+        else:
+            operation, received = "", 0
+        self._metering.answered(operation, status, seconds, received, sent)
 
 
 class StoreApplication:
     """The store as the HTTP server serves it."""
 
-    def __init__(self, service: Service, audit: AuditLog, *, domain: str | None) -> None:
+    def __init__(
+        self, service: Service, audit: AuditLog, metering: Metering, *, domain: str | None
+    ) -> None:
         self._service = service
         self._audit = audit
+        self._metering = metering
         self._domain = domain
         self._router = Router(OPERATIONS)
 
@@ -99,18 +114,22 @@ class StoreApplication:
             response, code = self._failure(error, request, request_id)
         except BaseException:
             # The store ends, or the time for what was in flight is over: nobody gets an answer.
-            self._audit.record(noted, 0, 0, trio.current_time() - started, "")
+            seconds = trio.current_time() - started
+            self._audit.record(noted, 0, 0, seconds, "")
+            operation = request.audit.operation if request is not None else ""
+            self._metering.answered(operation, 0, seconds, 0, 0)
             raise
         if request is not None and request.bucket and "origin" in request.headers:
             response = await self._shared(request, response)
-        return Answered(response, request_id, noted, self._audit, started, code)
+        return Answered(response, request_id, noted, self._audit, self._metering, started, code)
 
     def refuse(self, error: S3Error, peer: str) -> Answered:
         """The answer to what was not HTTP."""
         noted = Unread(new_request_id(), self._service.clock.time(), peer)
         log.debug("refused a request of %s: %s", peer, error.message)
         response = error_response(error, resource="/", request_id=noted.id)
-        return Answered(response, noted.id, noted, self._audit, trio.current_time(), error.code)
+        now = trio.current_time()
+        return Answered(response, noted.id, noted, self._audit, self._metering, now, error.code)
 
     async def _shared(self, request: Request, response: Response) -> Response:
         """The answer, readable for the page of another origin that its bucket trusts."""

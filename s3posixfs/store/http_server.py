@@ -12,7 +12,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,11 +92,14 @@ class HttpServer:
         bulk: Bulk,
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
+        connected: Callable[[int], None] = lambda more: None,
     ) -> None:
+        """``connected`` is told of one connection more (1) or less (-1)."""
         self._application = application
         self._bulk = bulk
         self._tls = tls
         self._limits = limits or Limits()
+        self._connected = connected
         self._heads = HeadWriter()
         self._draining = False
         self._accepting: set[trio.CancelScope] = set()
@@ -173,6 +176,7 @@ class HttpServer:
 
     async def _connection(self, sock: socket.socket, peer: str, place: object) -> None:
         transport: PlainTransport | TlsTransport | None = None
+        self._connected(1)
         try:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -188,6 +192,7 @@ class HttpServer:
         except Exception:
             log.exception("a connection ended on an error of the server")
         finally:
+            self._connected(-1)
             self._places.release_on_behalf_of(place)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 if transport is None:

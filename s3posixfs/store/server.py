@@ -18,6 +18,10 @@ import trio
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.rotating import Rotation
+from s3posixfs.metrics import scrape
+from s3posixfs.metrics.address import Address
+from s3posixfs.metrics.loop_watch import LoopWatch
+from s3posixfs.metrics.signals import heed_signals
 from s3posixfs.store.application import StoreApplication
 from s3posixfs.store.audit import AuditLog
 from s3posixfs.store.authorise import Authoriser
@@ -28,6 +32,7 @@ from s3posixfs.store.expiring import Expirer
 from s3posixfs.store.http_server import HttpServer, Limits, listen
 from s3posixfs.store.ingest import Ingestor
 from s3posixfs.store.lifecycle import DAY_SECONDS
+from s3posixfs.store.metering import Metering
 from s3posixfs.store.service import Service
 from s3posixfs.store.state import State
 from s3posixfs.store.threads import Bulk, Threads, share_a_processor
@@ -57,6 +62,7 @@ class ServerConfig:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     audit_rotation: Rotation = Rotation()  # noqa: RUF009 (frozen)
+    metrics: Address | None = None
 
 
 def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
@@ -166,14 +172,16 @@ async def serve(
     *,
     clock: Clock,
     ready: Callable[[], None],
+    metering: Metering,
+    metrics: socket.socket | None = None,
     number: int = 0,
     processes: int = 1,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is in flight and return.
 
     ``number`` is that of this process among ``processes``. Calls ``ready`` once connections are
-    accepted. Raises OperatorError where the state, the root, the certificate or the audit log
-    can't be used. Closes ``listeners``.
+    accepted. ``metrics`` is where Prometheus asks for what ``metering`` has. Raises OperatorError
+    where the state, the root, the certificate or the audit log can't be used. Closes ``listeners``.
     """
     least_session = least_session_seconds()
     day = day_seconds()
@@ -211,10 +219,16 @@ async def serve(
             lock=config.state / "lifecycle.lock",
             day=day,
         )
-        application = StoreApplication(service, audit, domain=config.domain)
+        application = StoreApplication(service, audit, metering, domain=config.domain)
         limits = Limits.within(raise_open_files())
-        server = HttpServer(application, bulk=bulk, tls=tls, limits=limits)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        server = HttpServer(
+            application, bulk=bulk, tls=tls, limits=limits, connected=metering.connected
+        )
+        metering.began(clock.time())
+        with (
+            LoopWatch(metering.stalled),
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        ):
             # What is done while the store ends is in the audit log too: that ends last.
             async with trio.open_nursery() as auditing:
                 auditing.start_soon(audit.run)
@@ -226,6 +240,9 @@ async def serve(
                             collect_leftovers, backend, lock=config.state / "collect.lock", day=day
                         )
                     )
+                    await nursery.start(heed_signals)
+                    if metrics is not None:
+                        await nursery.start(scrape.serve, metrics, metering.families)
                     nursery.start_soon(reading.watch)
                     nursery.start_soon(writing.watch)
                     ready()

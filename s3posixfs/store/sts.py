@@ -40,6 +40,7 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
     "GetCallerIdentity": frozenset(),
     "GetSessionToken": frozenset({"DurationSeconds"}),
 }
+ACTION_NAMES = tuple(_PARAMETERS)
 # Of these an empty one, which clients write as an empty text, asks for nothing.
 _LISTS = frozenset({"PolicyArns", "Tags", "TransitiveTagKeys", "ProvidedContexts"})
 

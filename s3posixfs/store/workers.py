@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from types import FrameType
 
@@ -20,7 +21,9 @@ import trio
 
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.metrics import scrape
 from s3posixfs.store import server
+from s3posixfs.store.metering import Metering, shared
 from s3posixfs.store.server import ServerConfig
 from s3posixfs.store.state import State
 
@@ -33,6 +36,8 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _EARLY_ENDS_PER_WORKER = 5
 _EARLY_ENDS_SECONDS = 60.0
+# What each worker does for itself when its parent is told: see metrics.signals.
+_FOR_WORKERS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run(config: ServerConfig, workers: int, ready: Callable[[str], None]) -> int:
@@ -45,17 +50,33 @@ def run(config: ServerConfig, workers: int, ready: Callable[[str], None]) -> int
     server.prepare_root(config.root, config.state)
     listeners = server.open_listeners(config)
     url = server.base_url(config, listeners)
-    if workers == 1:
-        _serve(config, listeners, lambda: ready(url))
-        return 0
-    # Made before the workers are, so that none has to wait for another to make it.
-    State.open(config.state, create=True).close()
-    return _Supervisor(config, listeners, workers).run(lambda: ready(url))
+    measuring = _Measuring(
+        shared(workers), scrape.bind(config.metrics) if config.metrics is not None else None
+    )
+    try:
+        if workers == 1:
+            _serve(config, listeners, measuring, lambda: ready(url))
+            return 0
+        # Made before the workers are, so that none has to wait for another to make it.
+        State.open(config.state, create=True).close()
+        return _Supervisor(config, listeners, measuring, workers).run(lambda: ready(url))
+    finally:
+        if config.metrics is not None:
+            scrape.release(config.metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """What the workers count in, and where they are asked for it."""
+
+    memory: memoryview[float]
+    listener: socket.socket | None
 
 
 def _serve(
     config: ServerConfig,
     listeners: list[socket.socket],
+    measuring: _Measuring,
     ready: Callable[[], None],
     number: int = 0,
     processes: int = 1,
@@ -66,6 +87,8 @@ def _serve(
             listeners,
             clock=SystemClock(),
             ready=ready,
+            metering=Metering(measuring.memory, processes, number),
+            metrics=measuring.listener,
             number=number,
             processes=processes,
         )
@@ -80,9 +103,16 @@ def _serve(
 class _Supervisor:
     """Forks the workers, hands SIGTERM on, and starts a worker that crashed again."""
 
-    def __init__(self, config: ServerConfig, listeners: list[socket.socket], workers: int) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        listeners: list[socket.socket],
+        measuring: _Measuring,
+        workers: int,
+    ) -> None:
         self._config = config
         self._listeners = listeners
+        self._measuring = measuring
         self._workers = workers
         self._children: dict[int, float] = {}
         self._numbers: dict[int, int] = {}  # of the children, from 0 on
@@ -98,6 +128,8 @@ class _Supervisor:
     def run(self, ready: Callable[[], None]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        for number in _FOR_WORKERS:
+            signal.signal(number, self._hand_on)
         for end in (self._woken, self._waking):
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -134,6 +166,8 @@ class _Supervisor:
             signal.set_wakeup_fd(-1)
             for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(one, signal.SIG_DFL)
+            for one in _FOR_WORKERS:
+                signal.signal(one, signal.SIG_IGN)  # until the worker heeds it
             os.close(self._held)
             threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
 
@@ -142,7 +176,7 @@ class _Supervisor:
                     os.write(ready_pipe, b"1")
                     os.close(ready_pipe)
 
-            _serve(self._config, self._listeners, ready, number, self._workers)
+            _serve(self._config, self._listeners, self._measuring, ready, number, self._workers)
             status = 0
         except OperatorError as error:
             sys.stderr.write(f"s3posixfs: {error}\n")
@@ -154,6 +188,11 @@ class _Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._end_all()
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        for pid in list(self._children):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _end_all(self) -> None:
         self._ending = True

@@ -44,7 +44,7 @@ def test_every_option_of_the_store_is_documented() -> None:
 
 def test_every_command_that_is_shown_exists() -> None:
     for path in DOCUMENTS:
-        shown = re.findall(r"^(?:sudo )?s3posixfs (\w+)", path.read_text(), re.MULTILINE)
+        shown = re.findall(r"^(?:sudo )?s3posixfs (\w[\w-]*)", path.read_text(), re.MULTILINE)
         assert set(shown) <= set(NOUNS), path.name
 
 
