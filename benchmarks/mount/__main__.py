@@ -16,12 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from benchmarks.mount import measuring, report, sites
 from benchmarks.mount.clients import CLIENTS, present
+from benchmarks.mount.delay import far
 from benchmarks.mount.jobs import FULL, JOBS, QUICK, TINY, Job
 from benchmarks.mount.programs import PROGRAMS
 from benchmarks.stores import end_in_order
@@ -49,6 +50,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="smaller, one round")
     size.add_argument("--tiny", action="store_true", help="only whether all of it runs")
     parser.add_argument("--store", nargs="+", choices=list(_STORES), default=["embedded", "rgw"])
+    parser.add_argument("--delay", type=float, metavar="MS", help="as far away as this round trip")
     parser.add_argument("--rounds", type=int, help="default 3; 1 with --quick")
     parser.add_argument("--programs", action="store_true", help="cp, find, git, fio … instead")
     parser.add_argument("--only", nargs="+", choices=[job.name for job in ALL], default=[])
@@ -90,7 +92,8 @@ def main(words: Sequence[str]) -> int:
     for name in options.store:
         with (
             tempfile.TemporaryDirectory(prefix="s3posixfs-bench-", dir=options.folder) as folder,
-            _STORES[name](Path(folder)) as site,
+            _STORES[name](Path(folder)) as near,
+            far(near, options.delay) if options.delay else nullcontext(near) as site,
         ):
             found.append(measuring.measure(site, Path(folder), plan))
         report.show(plan.jobs, found[-1], markdown=options.markdown)

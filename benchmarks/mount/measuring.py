@@ -40,6 +40,7 @@ class Results:
     """
 
     site: str
+    far: bool
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     limits: dict[str, list[float]] = field(default_factory=dict)
     mount_seconds: dict[str, float] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Plan:
 
 def measure(site: Site, folder: Path, plan: Plan) -> Results:
     """All jobs of the plan on the site; a client that fails a job is left out of it, and named."""
-    results = Results(site.name)
+    results = Results(site.name, site.far)
     plain = Plain(site, plan.sizes)
     if any(job in PROGRAMS for job in plan.jobs):
         make_source(folder, plan.sizes.tree)

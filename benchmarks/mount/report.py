@@ -24,7 +24,9 @@ _COLOURS = ("#1f6feb", "#54aeff", "#bf8700", "#8250df", "#8c959f")
 def missed(job: Job, results: Results) -> list[str]:
     """What the job was to reach and did not, each as "found of wanted"."""
     found: list[str] = []
-    target = job.rgw if results.site == "Ceph RGW" else job.embedded
+    if results.far:
+        return found
+    target = job.rgw if results.site.startswith("Ceph RGW") else job.embedded
     rate = results.rate(job, OURS.name)
     if rate is not None:
         found += [text for text in _short(rate, target, job, results) if text]

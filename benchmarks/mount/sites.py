@@ -32,6 +32,7 @@ class Site:
     profile: str
     rclone_provider: str
     pids: Callable[[], list[int]]
+    far: bool = False  # it is said to be: what it is to reach is for one nearby
     ca: Path | None = None  # where it speaks https: who vouches for it
 
     @property
