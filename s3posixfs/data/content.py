@@ -108,6 +108,7 @@ class LocalContent:
         self._file: SharedFile | None = None
         self._start = 0  # where in the file the content begins
         self._sealed = False
+        self._unsure: OSError | None = None  # of a sync: what the disk has since is not known
         self._former: list[SharedFile] = []  # that threads may still read
         self._on_disk = 0  # bytes of the disk budget held
         self._gathered: list[Chunk] = []
@@ -129,14 +130,21 @@ class LocalContent:
     async def seal(self, size: int) -> bytes | SharedFile:
         """Make the content, of ``size`` bytes, one that stays as it is: the bytes, for who will
         keep them (then :meth:`keep_in`), or the file that has them, durable and held for the
-        caller. OSError of the disk; then it is not sealed."""
+        caller. OSError of the disk; then it is not sealed, and never is before it was emptied: what
+        a failed fsync(2) left out, another one would not tell."""
+        if self._unsure is not None:
+            raise OSError(self._unsure.errno, self._unsure.strerror)
         await self.settle(size)
         if self._memory is not None:
             return bytes(self._memory)
         file = self._file
         if file is None:
             raise trio.ClosedResourceError("the content is closed")
-        await self._in_thread(os.fsync, file.fd)
+        try:
+            await self._in_thread(os.fsync, file.fd)
+        except OSError as error:
+            self._unsure = error
+            raise
         self._sealed = True
         return file.hold()
 
@@ -276,6 +284,8 @@ class LocalContent:
                 del self._memory[size:]
             self.held.cut(size)
             return
+        if not size:
+            self._unsure = None
         before = self.held.total
         self.held.cut(size)
         self._give_disk(before - self.held.total)

@@ -37,7 +37,6 @@ import trio
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import MIB
 from s3posixfs.data.journal_records import (
-    RECORD_HEADER,
     SEGMENT_HEADER,
     Blob,
     PendingState,
@@ -100,7 +99,8 @@ class Journal:
         self._wake = trio.Event()
         self._noted = self._synced = 0  # notes that were asked for, and that are on disk
         self._closed = False
-        self._broken: OSError | None = None
+        self._torn = 0  # bytes behind the end that a failed write may have left there
+        self._refused = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the last failure
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             self._read_all()
@@ -311,7 +311,7 @@ class Journal:
             return
         await self.append()
         if self._synced < wanted:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise _again(self._refused)
 
     def _ask(self, request: _Request) -> None:
         if self._closed:
@@ -377,10 +377,6 @@ class Journal:
     # In the writing thread.
 
     def _write(self, batch: list[_Request]) -> None:
-        if self._broken is not None:
-            for request in batch:
-                request.error = OSError(errno.EIO, os.strerror(errno.EIO))
-            return
         group: list[_Request] = []
         pieces: list[Bytes] = []
         size = 0
@@ -390,15 +386,17 @@ class Journal:
             sequence = self._sequence + len(group) + 1
             wanted = len(request.content or b"")
             try:
+                self._mend()
                 encoded, states = self._encode(request, size, sequence)
                 length = sum(map(len, encoded))
                 if not self._fits(request, size + length):
                     self._flush(group, pieces)
                     group, pieces, size = [], [], 0
+                    self._mend()
                     encoded, states = self._in_new_segment(request, length + wanted)
                     length = sum(map(len, encoded))
             except OSError as error:
-                request.error = error
+                request.error = self._refused = error
                 continue
             request.states, request.segment = states, self._current.number
             group.append(request)
@@ -436,44 +434,48 @@ class Journal:
         try:
             if any(isinstance(state.data, str) for one in group for state in one.states):
                 os.fsync(self._directory)  # the names of new files of staged data
+            self._torn = len(data)
             write_all(current.file.fd, current.end, data)
-        except OSError as error:
-            self._take_back(current, error)
-            for request in group:
-                request.error = error
-            return
-        try:
             os.fdatasync(current.file.fd)
         except OSError as error:
-            # What is on disk now is not known, and another fsync would not tell (fsync(2)).
-            self._give_up(error)
+            logger.error("the journal cannot be written to: %s", error.strerror)
+            self._refused = error
             for request in group:
-                request.error = error
+                request.error = _again(error)
+            with suppress(OSError):
+                self._mend()
             return
+        self._torn = 0
         current.end += len(data)
         self._sequence += len(group)
 
-    def _take_back(self, current: _Segment, error: OSError) -> None:
-        """Make sure that nothing is read where a write failed."""
-        try:
-            os.pwrite(current.file.fd, bytes(RECORD_HEADER.size), current.end)
-            os.fdatasync(current.file.fd)
-        except OSError:
-            self._give_up(error)
+    def _mend(self) -> None:
+        """After a write that failed: make sure that nothing of it is ever read. OSError where that
+        fails; before that, nothing else is written, in this segment or another.
 
-    def _give_up(self, error: OSError) -> None:
-        logger.error("the journal cannot be written to any more: %s", error.strerror)
-        self._broken = error
+        What a failed fdatasync left on disk is not known, and another one would not tell
+        (fsync(2)). But it tells of what was written since: zeros in the place of all of it.
+        """
+        if not self._torn:
+            return
+        write_all(self._current.file.fd, self._current.end, bytes(self._torn))
+        os.fdatasync(self._current.file.fd)
+        self._torn = 0
 
     def close(self) -> None:
         """Close the files; blocking. Where nothing is owed, nothing of the journal stays."""
         self._closed = True
         os.close(self._directory)
         for segment in self._segments.values():
-            if not self.entries and self._broken is None:
+            if not self.entries and not self._torn:
                 segment.file.path.unlink(missing_ok=True)
             segment.file.let_go()
         self._segments = {}
+
+
+def _again(error: OSError) -> OSError:
+    """The same failure, for another who asked."""
+    return OSError(error.errno, error.strerror)
 
 
 def write_all(fd: int, offset: int, data: bytes) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
-from errno import EAGAIN, EIO, ENOSPC, ETIMEDOUT
+from errno import EAGAIN, EDQUOT, EIO, ENOSPC, ETIMEDOUT
 
 import trio
 
@@ -27,7 +27,7 @@ from s3posixfs.fs.writeback import Writeback
 logger = logging.getLogger(__name__)
 
 COPY_BYTES = 4 * 1024 * 1024
-PASSING = frozenset({EAGAIN, EIO, ENOSPC, ETIMEDOUT})  # trouble that another try may spare
+PASSING = frozenset({EAGAIN, EDQUOT, EIO, ENOSPC, ETIMEDOUT})  # trouble that another try may spare
 RETRY_SECONDS = 5.0
 UPLOADS_AT_END = 8
 

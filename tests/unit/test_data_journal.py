@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -226,3 +228,47 @@ async def test_what_ended_stays_ended(tmp_path: Path) -> None:
                     del expected[entry]
             await journal.settle()
     assert RECORD_HEADER.size == 20
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("operation", ["pwrite", "fdatasync"])
+async def test_what_the_disk_refused_is_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, code: int
+) -> None:
+    """Who asked is told the disk's errno; the journal goes on as soon as the disk does."""
+    failing = False
+
+    def fails(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            result = real(*arguments)  # what it did is on the disk all the same
+            if failing:
+                raise OSError(code, os.strerror(code))
+            return result
+
+        return call
+
+    monkeypatch.setattr(os, operation, fails(getattr(os, operation)))
+    async with running(tmp_path / "x") as journal:
+        await journal.append([state(journal.next_entry(), key="before")], content=b"one")
+        failing = True
+
+        async def refused(key: str) -> None:
+            with pytest.raises(OSError, match=os.strerror(code)) as raised:
+                await journal.append([state(journal.next_entry(), key=key)], content=b"two")
+            assert raised.value.errno == code
+
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(refused, f"no {number:02}")
+        journal.note_gone(17)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            await journal.settle()
+        failing = False
+        # As long as the first of those refused: the second one is whole behind it.
+        await journal.append([state(journal.next_entry(), key="after")], content=b"two")
+        await journal.settle()
+        shutil.copytree(tmp_path / "x", tmp_path / "crash")
+    for folder in ("x", "crash"):
+        async with running(tmp_path / folder) as journal:
+            assert [owed.key for owed in journal.entries.values()] == ["before", "after"]

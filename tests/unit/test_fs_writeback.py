@@ -5,6 +5,7 @@ A crash is a copy of the cache directory, made at some moment, under a new files
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -594,3 +595,33 @@ async def test_a_change_of_owner_outlives_another_writer(tmp_path: Path) -> None
         assert await stored(bed) == ()
         assert bed.s3_owner("a") == "carol"
         assert bed.store.data(BUCKET, "a") == b"alice's, and bob's again"
+
+
+async def test_a_failed_sync_is_not_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second fsync(2) would say yes to what the first one lost."""
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        stores.fail("put", DOWN)
+        parent, name = await bed.split("a", ALICE)
+        _, opened = await bed.fs.create(parent, name, 0o644, os.O_WRONLY, ALICE)
+        await bed.fs.write(opened.handle, 0, bytes(3 * MIB))
+
+        def fails(fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", fails)
+            with pytest.raises(OSError, match="Input/output error"):
+                await bed.fs.fsync(opened.handle, data_only=False)
+        with pytest.raises(OSError, match="Input/output error"):
+            await bed.fs.flush(opened.handle)
+        found = await bed.walk("a", ALICE)
+        await bed.fs.setattr(found.inode, AttributeChanges(size=0), opened.handle, ALICE)
+        await bed.fs.write(opened.handle, 0, b"again")
+        await bed.fs.flush(opened.handle)
+        await bed.fs.release(opened.handle)
+        stores.heal()
+        assert await stored(bed) == ()
+        assert bed.store.data(BUCKET, "a") == b"again"
