@@ -25,6 +25,7 @@ from s3posixfs.fs.signers import Signer, Signers
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 50_000
+UNREACHABLE_SECONDS = 1.0  # for which a store that did not answer is not asked before writing
 _CONDITION_FAILED = frozenset({"PreconditionFailed", "NoSuchKey", "ConditionalRequestConflict"})
 _NO_ETAG = "0" * 32  # no object has it
 
@@ -43,6 +44,7 @@ class AccessGate:
         self._config = config
         self._signers = signers
         self._clock = clock
+        self._unreachable_until = float("-inf")  # only with write-back
         self._answers: OrderedDict[Question, tuple[float, bool]] = OrderedDict()
 
     def signer(self, caller: Caller) -> Signer:
@@ -167,6 +169,8 @@ class AccessGate:
         question = (signer.name, "write", bucket, key)
         allowed = self._recall(question)
         if allowed is None:
+            if self._clock.monotonic() < self._unreachable_until:
+                return
             try:
                 if signer.store.capabilities.conditional_put:
                     await self._impossible_put(signer, bucket, key)
@@ -176,7 +180,8 @@ class AccessGate:
                 self._remember(question, allowed)
                 self.wrote(signer, bucket, key)
             except S3Error as error:
-                if self._writes_back and (error.status == 0 or error.status >= 500):
+                if self._writes_back and error.unreachable:
+                    self._unreachable_until = self._clock.monotonic() + UNREACHABLE_SECONDS
                     return
                 if error.errno != EACCES:
                     raise

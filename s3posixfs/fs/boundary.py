@@ -69,34 +69,32 @@ def _bounded(method: Method[S, P, R], deadline: Callable[[FsConfig], float]) -> 
     async def plain(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         began, ended = time.perf_counter(), CANCELLED
         try:
-            with trio.fail_after(deadline(self.config)):
+            # What trio.fail_after does, which takes longer than the operation where that is short.
+            with trio.CancelScope(relative_deadline=deadline(self.config)):
                 result = await method(self, *args, **kwargs)
-            ended = OK
+                ended = OK
+                return result
+            raise trio.TooSlowError
         except Exception as error:
             raised = as_oserror(error, name)
             ended = errorcode.get(raised.errno or EIO, "EIO")
             raise raised from (None if raised is error else error)
         finally:
             self.meter.note(name, ended, time.perf_counter() - began)
-        return result
-
-    async def unless_refused(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await plain(self, *args, **kwargs)
-        except OSError as error:
-            if self.watch is not None and error.errno in REFUSALS:
-                arguments = dict(zip(parameters, args, strict=False))
-                self.watch.end(self.watch.begin(name, arguments), error, [])
-            raise
 
     @functools.wraps(method)
     async def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         watch = self.watch
-        if watch is None or not (audited and watch.recording):
-            return await unless_refused(self, *args, **kwargs)
-        arguments = dict(zip(parameters, args, strict=False))
-        if not watch.records(name, arguments):
-            return await unless_refused(self, *args, **kwargs)
+        recorded = audited and watch is not None and watch.recording
+        arguments = dict(zip(parameters, args, strict=False)) if recorded else {}
+        if watch is None or not recorded or not watch.records(name, arguments):
+            try:
+                return await plain(self, *args, **kwargs)
+            except OSError as error:
+                if watch is not None and error.errno in REFUSALS:
+                    arguments = dict(zip(parameters, args, strict=False))
+                    watch.end(watch.begin(name, arguments), error, [])
+                raise
         act = watch.begin(name, arguments)
         with collected() as request_ids:
             try:

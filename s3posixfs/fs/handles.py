@@ -6,8 +6,6 @@ import os
 from errno import EBADF
 from typing import Generic, TypeVar
 
-import trio
-
 from s3posixfs.data.reader import ObjectReader
 from s3posixfs.data.staging import StagedFile
 from s3posixfs.fs.caller import Caller
@@ -15,6 +13,7 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Listing
 from s3posixfs.fs.pending import Pending
 from s3posixfs.fs.permissions import refusal
+from s3posixfs.fs.quick_lock import QuickLock
 from s3posixfs.fs.signers import Signer
 
 
@@ -47,7 +46,7 @@ class OpenFile:
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
-        self.lock = trio.Lock()
+        self.lock = QuickLock()
         self.handles: set[FileHandle] = set()
         self.staged: StagedFile | None = None
         self.base: ObjectReader | None = None

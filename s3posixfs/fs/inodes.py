@@ -21,6 +21,7 @@ from s3posixfs.fs.attributes import Attributes, Entry
 from s3posixfs.fs.inode_numbers import ROOT_INODE, InodeNumbers, Place
 from s3posixfs.fs.names import BUCKET_KEY, key_segment
 from s3posixfs.fs.permissions import refusal
+from s3posixfs.fs.quick_lock import QuickLock
 
 if TYPE_CHECKING:
     from s3posixfs.fs.handles import OpenFile
@@ -79,7 +80,7 @@ class Inode:
         self.open_file: OpenFile | None = None
         self.listing: Listing | None = None
         self.large = False
-        self.lock: trio.Lock | None = None
+        self.lock: QuickLock | None = None
         self.kept_etag: str | None = None
         self.target: tuple[str, bytes] | None = None  # of a symbolic link: ETag, where it points
         self.active = 0  # operations at work in this folder or below: SubtreeGate's
@@ -148,10 +149,10 @@ class Inode:
         """Whether this mount is about to change the object, or the key of a folder above."""
         return any(inode.changing for inode in self.ancestry())
 
-    def names_lock(self) -> trio.Lock:
+    def names_lock(self) -> QuickLock:
         """The lock on the names in this directory."""
         if self.lock is None:
-            self.lock = trio.Lock()
+            self.lock = QuickLock()
         return self.lock
 
     def ancestry(self) -> Iterator[Inode]:

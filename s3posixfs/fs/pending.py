@@ -9,6 +9,7 @@ import trio
 from s3posixfs.core.errors import S3Error
 from s3posixfs.data.journal_records import PendingState
 from s3posixfs.data.shared_file import Extent
+from s3posixfs.fs.quick_lock import QuickLock
 
 if TYPE_CHECKING:
     from s3posixfs.fs.handles import OpenFile
@@ -54,8 +55,8 @@ class Pending:
         self.error: Exception | None = None
         self.next_at = 0.0
         self.ticket = 0
-        self.lock = trio.Lock()
-        self.uploading = trio.Lock()
+        self.lock = QuickLock()
+        self.uploading = QuickLock()
         self.tried = trio.Event()
 
     @property
@@ -86,6 +87,11 @@ class Room:
         self._limit = limit
         self.used = 0
         self._freed = trio.Event()
+
+    @property
+    def half_full(self) -> bool:
+        """Whether less than half of it is free."""
+        return 2 * self.used > self._limit
 
     async def take(self, size: int) -> None:
         """Take ``size`` bytes, waiting for them. Cancelled, it holds nothing."""

@@ -9,7 +9,8 @@ so nothing can wait in a circle.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 
 import trio
 
@@ -24,9 +25,11 @@ class SubtreeGate:
         self._one_move = trio.Lock()
         self._changed = trio.Event()
 
-    @asynccontextmanager
-    async def working_in(self, *folders: Inode) -> AsyncIterator[None]:
+    def working_in(self, *folders: Inode) -> AbstractAsyncContextManager[None]:
         """Hold folders (and all above them) where they are. Cancelled, it holds nothing."""
+        return _Working(self, folders)
+
+    async def _begin(self, folders: tuple[Inode, ...]) -> list[Inode]:
         while True:
             held = [inode for folder in folders for inode in folder.ancestry()]
             blocker = next((inode.moving for inode in held if inode.moving is not None), None)
@@ -35,18 +38,16 @@ class SubtreeGate:
             await blocker.wait()
         for inode in held:
             inode.active += 1
-        try:
-            yield
-        finally:
-            for inode in held:
-                inode.active -= 1
-            for inode in held:
-                self._table.tidy(inode)
-            self._notify()
+        return held
 
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    def _end(self, held: list[Inode]) -> None:
+        for inode in held:
+            inode.active -= 1
+        for inode in held:
+            self._table.tidy(inode)
+        if self._one_move.locked():  # somebody may wait for this
+            self._changed.set()
+            self._changed = trio.Event()
 
     @asynccontextmanager
     async def moving(self, folder: Inode) -> AsyncIterator[None]:
@@ -60,3 +61,25 @@ class SubtreeGate:
             finally:
                 folder.moving.set()
                 folder.moving = None
+
+
+class _Working(AbstractAsyncContextManager[None]):
+    """Work in folders. A class, as every operation goes through here: a generator costs twice."""
+
+    __slots__ = ("_folders", "_gate", "_held")
+
+    def __init__(self, gate: SubtreeGate, folders: tuple[Inode, ...]) -> None:
+        self._gate = gate
+        self._folders = folders
+        self._held: list[Inode] = []
+
+    async def __aenter__(self) -> None:
+        self._held = await self._gate._begin(self._folders)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate._end(self._held)

@@ -35,8 +35,9 @@ from s3posixfs.fs.writeback import Writeback
 logger = logging.getLogger(__name__)
 
 PARALLEL = 16
-POLITE = 2  # while programs are closing files
+POLITE = 2  # while programs are closing files, of what must not wait any longer
 POLITE_SECONDS = 0.1
+PATIENCE_SECONDS = 5.0  # for which what is due waits while programs are closing files
 SETTLING_SECONDS = 0.2  # what is renamed or removed soon after it was closed costs nothing
 FIRST_WAIT, LONGEST_WAIT, LONGEST_REFUSAL = 1.0, 30.0, 300.0  # seconds
 COMPACT_SECONDS = 5.0
@@ -86,6 +87,7 @@ class Uploader:
         self._due: list[tuple[float, int, Pending]] = []
         self._tickets = 0
         self._wake = trio.Event()
+        self._sleeps_until = float("inf")
         self._running = 0
         self._trouble = 0  # attempts in a row that did not reach the store
         self._paused_until = float("-inf")
@@ -104,7 +106,7 @@ class Uploader:
 
     def hurry(self, pending: Pending) -> None:
         """Somebody waits for the entry: try it now."""
-        self._push(pending, trio.current_time())
+        self._push(pending, trio.current_time() - PATIENCE_SECONDS)
         self._paused_until = float("-inf")
 
     def _push(self, pending: Pending, at: float) -> None:
@@ -112,13 +114,18 @@ class Uploader:
         pending.ticket = self._tickets
         pending.next_at = at
         heapq.heappush(self._due, (at, self._tickets, pending))
-        self._wake.set()
+        if at < self._sleeps_until:
+            self._wake.set()
 
-    def _places(self, now: float) -> int:
+    def _places(self, now: float, due: float) -> int:
+        """How many may be under way, where the next one is due since then. Who closes files is not
+        to wait for uploads, as long as there is room and nothing gets old."""
         if self._trouble:
             return 1
-        busy = now - self._writeback.committed_at < POLITE_SECONDS
-        return POLITE if busy else PARALLEL
+        if now - self._writeback.committed_at >= POLITE_SECONDS:
+            return PARALLEL
+        waits = now - due < PATIENCE_SECONDS and not self._writeback.room.half_full
+        return 0 if waits else POLITE
 
     async def run(self) -> None:
         """Upload what is due; for as long as the mount."""
@@ -138,12 +145,13 @@ class Uploader:
                 next_at = max(at, self._paused_until)
                 if next_at > now:
                     break
-                if self._running >= self._places(now):
+                if self._running >= self._places(now, at):
                     next_at = now + POLITE_SECONDS
                     break
                 heapq.heappop(self._due)
                 self._running += 1
                 nursery.start_soon(self._attempt, pending)
+            self._sleeps_until = next_at
             with trio.move_on_at(next_at):
                 await self._wake.wait()
 
@@ -251,7 +259,7 @@ class Uploader:
         waiting = list(self._writeback.pending.values())
         failures = {id(pending): pending.failures for pending in waiting}
         for pending in waiting:
-            self._push(pending, trio.current_time())
+            self._push(pending, trio.current_time() - PATIENCE_SECONDS)
         self._paused_until, self._trouble = float("-inf"), 0
         left: list[str] = []
         for pending in waiting:
