@@ -33,7 +33,7 @@ from tests.mount.mount_process import DaemonProcess
 from tests.rgw.gateway import running_gateway
 
 CAPABILITIES = {"rgw": None, "copies": "rename:no", "single": "rename_folder:no", "folder": None}
-RENAME = "import os, sys; os.rename(sys.argv[1], sys.argv[2])"
+RENAME = "import os, sys; print(flush=True); input(); os.rename(sys.argv[1], sys.argv[2])"
 READERS = 2
 FINISH_SECONDS = 120.0
 
@@ -121,17 +121,26 @@ class Rounds:
         time.sleep(0.3)  # until the mount shows what S3 was given
         renamer = subprocess.Popen(
             [sys.executable, "-c", RENAME, str(top / name), str(top / f"{name}-too")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        assert renamer.stdin is not None
+        assert renamer.stdout is not None
+        renamer.stdout.readline()
         self._stop = threading.Event()
         readers = [threading.Thread(target=self._read, args=(name,)) for _ in range(READERS)]
         for reader in readers:
             reader.start()
+        time.sleep(0.2)  # in which the kernel comes to know the names that are read
+        renamer.stdin.write(b"\n")
+        renamer.stdin.flush()
         time.sleep(self._chance.uniform(0, self._lasts * 1.1))
         self._mount.kill()
         self._stop.set()
         self._note_step("killed while")
-        if renamer.wait(60) == 0:
+        renamer.communicate(timeout=60)
+        if renamer.returncode == 0:
             self.counts["killed after it"] += 1
         for reader in readers:
             reader.join(60)
@@ -211,8 +220,9 @@ class Rounds:
         prefix = f"{name}-too" if new else name
         rests = self._rests()
         expected = {"": "alice", **{rest: self._owner(rest) for rest in rests}}
-        if (new or old) != expected:
-            self.problems.append(f"{name}: files or owners differ: {len(new or old)} files")
+        differ = sorted(set((new or old).items()) ^ set(expected.items()))
+        if differ:
+            self.problems.append(f"{prefix}: {len(differ)} differ, {differ[:4]}")
             return
         client = self._bed.s3("admin" if self._bed.kind == "embedded" else "alice")
         own = [rest for rest in rests if self._owner(rest) == "alice"]

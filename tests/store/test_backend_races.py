@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from s3posixfs.core.errors import S3Error
 from s3posixfs.store.backend.directory import DirectoryBackend
 from s3posixfs.store.backend.records import CompletedPart
-from tests.store.backend_kit import ALICE, BUCKET, backend_at, facts_of, md5, put, read
+from tests.store.backend_kit import ALICE, BOB, BUCKET, backend_at, facts_of, md5, put, read
 
 KEY = "folder/big"
 BODY = b"x" * 100
@@ -216,3 +218,24 @@ def test_what_fails_for_want_of_room_leaves_nothing_open(tmp_path: Path) -> None
     finally:
         backend.close()
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_marker_keeps_its_owner_while_others_make_its_folder(backend: DirectoryBackend) -> None:
+    """Who only needs the folder, and is slow to give it an owner, does not take the marker's."""
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(ROUNDS // 2):
+            folder = f"d{number}/"
+
+            def mark(folder: str = folder) -> None:
+                put(backend, folder, b"")
+
+            def fill(name: str, folder: str = folder) -> None:
+                put(backend, folder + name, b"x", facts_of(b"x", owner_id="bob", owner=BOB))
+
+            at_once(mark, *(partial(fill, name) for name in "123"))
+            found = backend.head(BUCKET, folder)
+            assert (found.owner_id, found.owner) == ("alice", ALICE)
+    finally:
+        sys.setswitchinterval(switching)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Sequence
@@ -62,16 +63,31 @@ def make_directory(parent: int, name: bytes | str, owner: PosixOwner | None) -> 
     except NotADirectoryError:
         raise FileExistsError(name) from None
     try:
-        # Without the setgid bit, which a directory takes over from the one it is made in.
-        if os.fstat(fd).st_mode & 0o5777 == _UNSYNCED_MODE:
-            if owner is not None:
-                os.fchown(fd, owner.uid, owner.gid)
-            os.fsync(parent)
-            os.fchmod(fd, _DIRECTORY_MODE)
+        if _is_unsynced(fd):
+            _complete(fd, parent, owner)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _is_unsynced(fd: int) -> bool:
+    # Without the setgid bit, which a directory takes over from the one it is made in.
+    return os.fstat(fd).st_mode & 0o5777 == _UNSYNCED_MODE
+
+
+def _complete(fd: int, parent: int, owner: PosixOwner | None) -> None:
+    """Give a new directory owner and mode: one of those who came upon it, and nobody later, when
+    it may have been given to somebody else, who made it a marker object."""
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        if _is_unsynced(fd):
+            if owner is not None:
+                os.fchown(fd, owner.uid, owner.gid)
+            os.fsync(parent)
+            os.fchmod(fd, _DIRECTORY_MODE)
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def write_whole(
