@@ -94,7 +94,12 @@ class ObjectMover:
         raise refusal(EEXIST)
 
     async def _copied(
-        self, move: Move, attributes: Attributes, found: ObjectStat, writer: str | None
+        self,
+        move: Move,
+        attributes: Attributes,
+        found: ObjectStat,
+        writer: str | None,
+        headed: ObjectStat | None = None,
     ) -> Entry:
         """Copy an object as the identity it belongs to, so that it stays theirs; where there are
         no credentials for that, as the daemon with the owner in metadata."""
@@ -105,7 +110,7 @@ class ObjectMover:
         content_type: str | None = None
         headers: Mapping[str, str] | None = None
         if settled != attributes or not self._stays(found, signer):
-            headed = await self._heads.head(state.daemon_store, move.bucket, move.key, None)
+            headed = headed or await self._head(move)
             metadata = encode(settled, headed.metadata or {})
             content_type = headed.content_type
             headers = carried(headed)
@@ -146,21 +151,32 @@ class ObjectMover:
 
     async def copy_as_owner(self, move: Move, found: ObjectStat) -> None:
         """The same without asking what anybody may."""
-        attributes, found = await self._described(move, found)
-        await self._copied(move, attributes, found, None)
+        attributes, found, headed = await self._described(move, found)
+        await self._copied(move, attributes, found, None, headed)
 
-    async def _described(self, move: Move, found: ObjectStat) -> tuple[Attributes, ObjectStat]:
-        """Whose an object is and what it is, and the object with what its metadata says."""
+    async def _head(self, move: Move) -> ObjectStat:
+        """What is at the old key, but for its owner."""
+        store = self._state.daemon_store
+        return await self._heads.as_daemon_or_owner(store, move.bucket, move.key)
+
+    async def _described(
+        self, move: Move, found: ObjectStat
+    ) -> tuple[Attributes, ObjectStat, ObjectStat | None]:
+        """Whose a listed object is and what it is, the object with what its metadata says, and
+        its HEAD where that had to be asked for. PreconditionFailed where it is another by now."""
         state = self._state
         metadata = state.known.complete(move.bucket, found).metadata
+        headed: ObjectStat | None = None
         if metadata is None:
             # Without its metadata the object cannot be described anew, only copied as it is.
-            headed = await self._heads.head(state.daemon_store, move.bucket, move.key, None)
+            headed = await self._head(move)
+            if headed.etag != found.etag:
+                raise S3Error("PreconditionFailed", "the object was replaced", status=412)
             metadata = headed.metadata
             found = replace(found, metadata=metadata)
         if found.key.endswith("/"):
-            return state.rules.directory(found, metadata, seen_ns=0), found
-        return state.rules.file(found, metadata), found
+            return state.rules.directory(found, metadata, seen_ns=0), found, headed
+        return state.rules.file(found, metadata), found, headed
 
     async def _undo_copy(self, move: Move) -> None:
         """Remove the copy if the original is still there; else it is the only one."""
