@@ -17,9 +17,15 @@ from s3posixfs.fs.files import Files
 from s3posixfs.fs.folder_times import FolderTimes
 from s3posixfs.fs.handles import FileHandle, OpenFile
 from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.metadata import size_of
+from s3posixfs.fs.metadata import MADE, size_of
 from s3posixfs.fs.mount_state import MountState
-from s3posixfs.fs.permissions import refusal, require, require_owner, without_privilege
+from s3posixfs.fs.permissions import (
+    only_drops_privilege,
+    refusal,
+    require,
+    require_owner,
+    without_privilege,
+)
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.signers import Signer
@@ -56,8 +62,11 @@ class Changes:
         if handle is None:
             await self._resolver.refresh(inode, whole=True)
         if changes.size is not None:
+            before = inode.attributes.mode & PERMISSIONS
             await self._files.truncate(inode, changes.size, handle, caller)
             changes = replace(changes, size=None)
+            if changes.mode is not None and only_drops_privilege(before, changes.mode):
+                changes = replace(changes, mode=None)  # as truncating has done
         if changes == AttributeChanges():
             return
         through = handle is not None
@@ -67,14 +76,22 @@ class Changes:
 
         wanted = change(inode.shown)  # EPERM before anything is asked of S3
         signer = self._new_owner(inode.attributes, changes)
-        if changes.gid is not None:
+        if (changes.mode, changes.uid, changes.gid) != (None, None, None):
             keeper = signer or self._state.access.owner(inode.entry)
-            if self._state.rules.settle(wanted, keeper).gid != wanted.gid:
-                # This host does not know that the owner is in the group.
-                if not caller.is_root:
-                    raise refusal(EPERM)
-                signer = self._state.signers.daemon()  # whose metadata is believed
-        await self._apply(inode, change, signer, handle, caller, since=began)
+            if not self._state.rules.keeps(wanted, keeper):
+                # The kernel has let the caller have it so, and the daemon's metadata is believed.
+                signer = self._state.signers.daemon()
+        metadata = None
+        if changes.mode is not None or changes.uid is not None:
+            metadata = self._made(inode, wanted)
+        await self._apply(inode, change, signer, handle, caller, metadata, since=began)
+
+    def _made(self, inode: Inode, wanted: Attributes) -> Mapping[str, str] | None:
+        """New metadata for a folder that somebody makes look like one that nobody made."""
+        if not (inode.is_directory and self._state.config.is_nobodys(wanted.uid, wanted.mode)):
+            return None
+        found = inode.entry.stat
+        return {**((found.metadata if found is not None else None) or {}), **MADE}
 
     def _wanted(
         self,
@@ -93,10 +110,12 @@ class Changes:
                 require_owner(now, caller)
                 if uid != now.uid or (gid != now.gid and not caller.in_group(gid)):
                     raise refusal(EPERM)
-            wanted = replace(wanted, uid=uid, gid=gid, mode=without_privilege(now.mode))
+            mode = without_privilege(now, caller)
+            wanted = replace(wanted, uid=uid, gid=gid, mode=mode)
         if changes.mode is not None:
-            require_owner(now, caller)
             mode = changes.mode & PERMISSIONS
+            if not only_drops_privilege(now.mode & PERMISSIONS, mode):
+                require_owner(now, caller)
             if not caller.is_root and not now.is_directory and not caller.in_group(wanted.gid):
                 mode &= ~stat.S_ISGID
             wanted = replace(wanted, mode=now.type | mode)
@@ -137,10 +156,14 @@ class Changes:
         """Make the change to the attributes as they are once nothing else can change them."""
         state = self._state
         if inode.detached:
-            inode.entry = replace(inode.entry, attributes=change(inode.shown))
+            entry = inode.entry
+            found = entry.stat
+            if metadata is not None and found is not None:
+                found = replace(found, metadata=metadata)
+            inode.entry = replace(entry, attributes=change(inode.shown), stat=found)
             return
         if not self._staged_with(inode.open_file, handle):
-            await self._require_s3_write(inode, caller)
+            await self._require_s3_write(inode, caller, signer)
         async with AsyncExitStack() as stack:
             if inode.parent is not None:
                 await stack.enter_async_context(state.gate.working_in(inode.parent))
@@ -157,13 +180,13 @@ class Changes:
                 return
             await self._rewriter.rewrite(inode, wanted, signer, metadata, since=since)
 
-    async def _require_s3_write(self, inode: Inode, caller: Caller) -> None:
+    async def _require_s3_write(self, inode: Inode, caller: Caller, signer: Signer | None) -> None:
         """Where another identity signs the change, the caller's policy is asked all the same."""
         state = self._state
         own = state.access.signer(caller)
         if state.table.is_buckets_folder(inode):
             return
-        if caller.is_root or own.name == state.access.owner(inode.entry).name:
+        if caller.is_root or own.name == (signer or state.access.owner(inode.entry)).name:
             return
         bucket, key = state.table.key(inode)
         await state.access.require_write(own, bucket, key, exact=True)
@@ -218,6 +241,8 @@ class Changes:
         ``security.capability`` at every write, so others are answered without looking."""
         if not name.startswith(USER):
             raise refusal(ENOTSUP)
+        if name == USER:
+            raise refusal(EINVAL)
         value = xattrs.decode(await self._metadata(inode)).get(_text(name))
         if value is None:
             raise refusal(ENODATA)

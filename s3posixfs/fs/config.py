@@ -86,8 +86,8 @@ class FsConfig:
         return self.dir_mode if self.dir_mode is not None else CLOSED_DIRECTORY
 
     def is_nobodys(self, uid: int, mode: int) -> bool:
-        """Whether a directory shown with this uid and mode has no owner: only who owns an entry
-        may take it away."""
+        """Whether a directory shown with this uid and mode has no owner, unless its metadata says
+        ``MADE``: only who owns an entry may take it away."""
         open_to_all = self.dir_mode is None and mode & 0o7777 == OPEN_DIRECTORY
         return open_to_all and uid == self.uid
 

@@ -14,6 +14,7 @@ from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.files import Files
 from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.metadata import MADE
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment, new_segment
 from s3posixfs.fs.permissions import refusal
@@ -62,19 +63,22 @@ class Creator:
             bucket, key = self._new_key(parent, name, directory=False)
             signer = await self._may_add(parent, caller)
             kind = stat.S_IFREG | (mode & PERMISSIONS)
-            attributes = self._new_attributes(parent, kind, caller, signer)
+            attributes, keeper = self._new_attributes(parent, kind, caller, signer)
             exclusive = (
                 bool(flags & os.O_EXCL)
-                and signer.store.capabilities.conditional_put
+                and keeper.store.capabilities.conditional_put
                 and not state.writes_back
             )
-            if exclusive:
-                found = await self._folders.put_new(bucket, key, b"", attributes, signer)
-            else:
+            if not exclusive or keeper is not signer:
                 await state.access.require_write(signer, bucket, key)
+            if exclusive:
+                found = await self._folders.put_new(bucket, key, b"", attributes, keeper)
+            else:
                 found = ObjectStat(key, 0, "", state.clock.time(), metadata={}, headers={})
-            inode = self._folders.publish(parent, name, attributes, found, signer)
-            return inode, self._files.open_new(inode, flags, caller, fresh=not exclusive)
+            inode = self._folders.publish(parent, name, attributes, found, keeper)
+            writer = keeper if keeper is not signer else None
+            opened = self._files.open_new(inode, flags, caller, fresh=not exclusive, writer=writer)
+            return inode, opened
 
     async def mknod(
         self, parent: Inode, name: bytes, mode: int, rdev: int, caller: Caller
@@ -111,19 +115,22 @@ class Creator:
             bucket, key = self._new_key(parent, name, directory=directory)
             signer = await self._may_add(parent, caller)
             size = 0 if directory else len(body)
-            attributes = self._new_attributes(parent, mode, caller, signer, size=size)
+            attributes, keeper = self._new_attributes(parent, mode, caller, signer, size=size)
             attributes = replace(attributes, rdev=rdev)
             if attributes.type != stat.S_IFMT(mode):
                 raise refusal(EPERM)  # the identity's metadata would not be believed
+            if keeper is not signer:
+                await state.access.require_write(signer, bucket, f"{key}/" if directory else key)
             found = await self._folders.put_new(
                 bucket,
                 f"{key}/" if directory else key,
                 body,
                 attributes,
-                signer,
+                keeper,
                 DIRECTORY_TYPE if directory else None,
+                MADE if directory and state.config.is_nobodys(attributes.uid, mode) else None,
             )
-            inode = self._folders.publish(parent, name, attributes, found, signer)
+            inode = self._folders.publish(parent, name, attributes, found, keeper)
             if directory:
                 state.listings.begin_empty(inode, state.now())
             return inode
@@ -163,9 +170,11 @@ class Creator:
 
     def _new_attributes(
         self, parent: Inode, mode: int, caller: Caller, signer: Signer, *, size: int = 0
-    ) -> Attributes:
+    ) -> tuple[Attributes, Signer]:
         """Owner, group and mode of a new file: the group is the folder's where that is setgid,
-        and then a new folder is setgid too (inode(7))."""
+        and then a new folder is setgid too (inode(7)). And who is to sign it: the daemon where
+        the metadata of the caller's identity would not be believed in a group that the calling
+        process is in."""
         gid = caller.gid
         if parent.attributes.mode & stat.S_ISGID:
             gid = parent.attributes.gid
@@ -173,4 +182,7 @@ class Creator:
                 mode |= stat.S_ISGID
         now = self._state.now_ns()
         wanted = Attributes(mode, caller.uid, gid, size, now, now, now)
-        return self._state.rules.settle(wanted, signer)
+        rules = self._state.rules
+        if not rules.keeps(wanted, signer) and caller.in_group(gid):
+            signer = self._state.signers.daemon()
+        return rules.settle(wanted, signer), signer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import replace
 
 from s3posixfs.core.types import ObjectStat
@@ -68,9 +67,16 @@ class Entries:
         return FileAttributes(
             inode=inode.number,
             attributes=attributes,
-            links=0 if inode.detached else 2 if stat.S_ISDIR(attributes.mode) else 1,
+            links=self._links(inode),
             blocks=-(-attributes.size // 512),
             # What a row shows as a file may be a link: nothing to be remembered by the kernel.
             entry_valid=left if entry.exact or attributes.is_directory else 0.0,
             attributes_valid=left if entry.exact else 0.0,
         )
+
+    @staticmethod
+    def _links(inode: Inode) -> int:
+        """A folder has two, and one for each folder in it that is known of."""
+        if inode.detached:
+            return 0
+        return 2 + (inode.folders or 0) if inode.is_directory else 1

@@ -123,12 +123,22 @@ class Files:
         inode.kept_etag = etag
         return Opened(handle.number, keep, outdated=inode.told != inode.shown)
 
-    def open_new(self, inode: Inode, flags: int, caller: Caller, *, fresh: bool) -> Opened:
-        """Open a file that was made in this step. ``fresh`` says that S3 has not got it yet."""
+    def open_new(
+        self,
+        inode: Inode,
+        flags: int,
+        caller: Caller,
+        *,
+        fresh: bool,
+        writer: Signer | None = None,
+    ) -> Opened:
+        """Open a file that was made in this step. ``fresh`` says that S3 has not got it yet,
+        ``writer`` who signs its upload in place of the caller."""
         handle = self._new_handle(inode, flags, caller)
         opened = self._register(handle)
         open_file = handle.open_file
-        open_file.writer = handle.signer
+        open_file.writer = writer or handle.signer
+        open_file.assigned = writer is not None
         if fresh:
             open_file.fresh = True
             open_file.staged = self._state.staging.create(None)
@@ -334,7 +344,7 @@ class Files:
         changed = replace(
             attributes,
             size=staged.size,
-            mode=after_write(attributes.mode, caller),
+            mode=after_write(attributes, caller),
             mtime_ns=now,
             ctime_ns=now,
         )

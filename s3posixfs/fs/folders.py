@@ -4,7 +4,7 @@ knows of the folder afterwards, and its marker."""
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from s3posixfs.core.errors import S3Error
@@ -63,6 +63,9 @@ class Folders:
         inode.serial += 1
         inode.names_ns = inode.renamed_ns = 0
         self.names_changed(parent)
+        if attributes.is_directory:
+            parent.count_folders(1)
+            inode.folders = 0
         if parent.listing is not None:
             row = None if attributes.is_directory else found
             parent.listing.put(name, row, state.now())
@@ -73,7 +76,10 @@ class Folders:
         self.names_changed(parent)
         if parent.listing is not None:
             parent.listing.remove(inode.name)
+        if inode.is_directory:
+            parent.count_folders(-1)
         inode.removed = True
+        inode.renamed_ns = self._state.now_ns()  # a link fewer: the ctime of what is still open
         self._state.table.detach(inode)
 
     async def put_new(
@@ -84,9 +90,11 @@ class Folders:
         attributes: Attributes,
         signer: Signer,
         content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> ObjectStat:
-        """Put a new object that must not be there yet; EEXIST where it is."""
-        metadata = encode(attributes, {})
+        """Put a new object that must not be there yet; EEXIST where it is. ``metadata`` is what
+        it has beside the attributes."""
+        metadata = encode(attributes, metadata or {})
         result = await signer.store.put(
             bucket, key, body, metadata=metadata, content_type=content_type, if_none_match=True
         )

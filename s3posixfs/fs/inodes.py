@@ -112,6 +112,11 @@ class Inode:
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.entry.attributes.mode)
 
+    def count_folders(self, more: int) -> None:
+        """So many more folders are in it."""
+        if self.folders is not None:
+            self.folders = max(0, self.folders + more)
+
     @property
     def detached(self) -> bool:
         """Removed, or replaced by another file of its name."""
@@ -196,7 +201,8 @@ class InodeTable:
         """The inode for what is at ``name`` now.
 
         An inode keeps its number while its file type stays; of another type it is another file,
-        and so is another version of what is open to be read.
+        and so is another version of what is open to be read. A type that a row of a listing only
+        led to suppose was never told to the kernel.
         """
         known = parent.children.get(name)
         if known is not None:

@@ -133,6 +133,10 @@ class Listing:
             self.absent.clear()
         self.absent[name] = now
 
+    def count_folders(self) -> int:
+        """The folders in it."""
+        return sum(self.rows[position].stat is None for position in self.index.values())
+
     @property
     def made_here(self) -> bool:
         """Whether the folder is known to be complete because this mount has just made it."""

@@ -58,6 +58,9 @@ class PosixMetadata:
 
 NOTHING = PosixMetadata()
 
+# On a folder that looks like one that nobody made (``FsConfig.is_nobodys``): somebody wanted it so.
+MADE = {"s3posixfs-made": "1"}
+
 
 def _valid_mode(value: int) -> bool:
     return value <= 0o177777 and stat.S_IFMT(value) in _FILE_TYPES

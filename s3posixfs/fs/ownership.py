@@ -137,6 +137,11 @@ class OwnershipRules:
             mode = stat.S_IFREG | (mode & PERMISSIONS)
         return replace(wanted, mode=mode, gid=gid)
 
+    def keeps(self, wanted: Attributes, signer: Signer) -> bool:
+        """Whether a file that ``signer`` writes will have this owner, group and mode."""
+        kept = self.settle(wanted, signer)
+        return (kept.uid, kept.gid, kept.mode) == (wanted.uid, wanted.gid, wanted.mode)
+
     def settle(self, wanted: Attributes, signer: Signer) -> Attributes:
         """How a file that ``signer`` writes with these attributes will look when read again."""
         if signer.trusted:

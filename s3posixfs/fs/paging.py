@@ -23,5 +23,6 @@ async def load_page(
             if child.is_local and listing.get(name) is None and key_segment(name):
                 row = None if child.is_directory else child.entry.stat
                 listing.put(name, row, state.now())
+        inode.folders = listing.count_folders()
     inode.large = not listing.complete or listing.pages > 1
     state.listings.trim()

@@ -52,17 +52,25 @@ def require_owner(attributes: Attributes, caller: Caller) -> None:
         raise refusal(EPERM)
 
 
-def after_write(mode: int, caller: Caller) -> int:
-    """The mode after a write or truncate: setuid goes, and setgid where the group may execute,
-    unless root wrote."""
-    return mode if caller.is_root else without_privilege(mode)
+def after_write(now: Attributes, caller: Caller) -> int:
+    """The mode after a write or truncate: nothing goes where root wrote."""
+    return now.mode if caller.is_root else without_privilege(now, caller)
 
 
-def without_privilege(mode: int) -> int:
-    """The mode after a change of owner: the same bits go, whoever did it."""
+def without_privilege(now: Attributes, caller: Caller) -> int:
+    """The mode after a change of owner, whoever makes it: setuid goes, and setgid where the group
+    may execute or the caller is not in it (as Linux has it)."""
+    mode = now.mode
     if stat.S_ISDIR(mode):
         return mode
     mode &= ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
+    member = caller.is_root or not mode & stat.S_ISGID or caller.in_group(now.gid)
+    if mode & stat.S_IXGRP or not member:
         mode &= ~stat.S_ISGID
     return mode
+
+
+def only_drops_privilege(now: int, wanted: int) -> bool:
+    """Whether a change of permission bits takes setuid or setgid away and nothing else. The
+    kernel asks for this in the name of whoever is about to write to the file."""
+    return wanted != now and wanted | (now & (stat.S_ISUID | stat.S_ISGID)) == now

@@ -12,6 +12,7 @@ from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.folders import Folders
 from s3posixfs.fs.handles import OpenFile
 from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.metadata import MADE
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import BUCKET_KEY
 from s3posixfs.fs.permissions import refusal, require_removable
@@ -53,12 +54,30 @@ class Remover:
     async def may_remove(self, parent: Inode, inode: Inode, caller: Caller) -> None:
         """EACCES or EPERM where the folder does not let the caller take the name away."""
         await self._resolver.refresh(parent)
-        config, folder = self._state.config, parent.attributes
-        if config.posix_decides:
+        folder = parent.attributes
+        if self._state.config.posix_decides:
             # Who may remove a bucket is S3's to say alone.
             buckets = self._state.table.is_buckets_folder(parent)
-            nobodys = not buckets and config.is_nobodys(folder.uid, folder.mode)
+            nobodys = not buckets and self._is_nobodys(parent)
             require_removable(folder, inode.attributes, caller, nobodys=nobodys)
+
+    def _is_nobodys(self, folder: Inode) -> bool:
+        """Whether nobody made the folder: neither an identity, nor anybody through a mount."""
+        state, shown, marker = self._state, folder.attributes, folder.entry.stat
+        if not state.config.is_nobodys(shown.uid, shown.mode):
+            return False
+        if marker is None:
+            return True
+        daemon = state.signers.daemon().name
+        if marker.owner is not None:
+            believed = state.rules.trusts(marker.owner.id)
+            known = state.signers.identity_map().by_owner_id(marker.owner.id) is not None
+        else:
+            believed = folder.entry.writer == daemon
+            known = folder.entry.writer is not None
+        if believed:
+            return not MADE.items() <= (marker.metadata or {}).items()
+        return not known
 
     async def _remove_object(self, parent: Inode, inode: Inode, signer: Signer) -> None:
         """Delete a file's object and name."""

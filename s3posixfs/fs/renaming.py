@@ -219,8 +219,13 @@ class Renamer:
             self._folders.names_changed(old_parent)
             if old_parent.listing is not None:
                 old_parent.listing.remove(source.name)
+        if source.is_directory:
+            if old_parent is not None:
+                old_parent.count_folders(-1)
+            new_parent.count_folders(1 if target is None else 0)
         if target is not None:
             target.removed = True
+            target.renamed_ns = state.now_ns()  # a link fewer
             state.table.detach(target)
         source.renamed_ns = state.now_ns()
         state.table.move(source, new_parent, renaming.new_name)

@@ -201,8 +201,8 @@ class Rewriter:
         owner = self.owner_to_be(open_file)
         if owner.name == writer.name:
             return None
-        moved = (wanted.uid, wanted.gid) != (settled.uid, settled.gid)
-        return owner if moved or owner.owner is not None else None
+        kept = (wanted.uid, wanted.gid, wanted.mode) == (settled.uid, settled.gid, settled.mode)
+        return owner if not kept or owner.owner is not None else None
 
     async def give_back(
         self,

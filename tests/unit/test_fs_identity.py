@@ -188,14 +188,28 @@ async def test_root_works_on_the_files_of_others(
 ) -> None:
     async with filesystem_bed(tmp_path, capabilities=capabilities) as bed:
         bed.put("a", owner="alice")
-        await bed.chmod("a", 0o4755)
+        await bed.chmod("a", 0o755)
         assert bed.s3_owner("a") == "alice"
-        assert await bed.mode("a") == "-rwxr-xr-x"  # no setuid on an untrusted owner's object
         await bed.rename("a", "b")
         assert bed.s3_owner("b") == "alice"
         await bed.write("b", b"by root")
         bed.pass_time()
         assert await bed.owner("b") == (1001, 1001)
+
+
+async def test_what_only_the_mount_is_believed_in_becomes_the_mounts(tmp_path: Path) -> None:
+    """A setuid bit that the kernel let its owner set. One set through S3 stays worth nothing."""
+    async with filesystem_bed(tmp_path) as bed:
+        bed.put("a", owner="alice", metadata={"mode": str(0o104755)})
+        assert await bed.mode("a") == "-rwxr-xr-x"
+        await bed.chmod("a", 0o4755, ALICE)
+        assert bed.s3_owner("a") == "daemon"
+        bed.pass_time()
+        assert await bed.mode("a") == "-rwsr-xr-x"
+        assert await bed.owner("a") == (1001, 1001)
+        bed.put("a", b"through S3", owner="alice", metadata={"mode": str(0o104755)})
+        bed.pass_time()
+        assert await bed.mode("a") == "-rwxr-xr-x"
 
 
 @STORES
