@@ -10,178 +10,20 @@ from pathlib import Path
 import pytest
 
 from tests.mount.mount_process import DaemonProcess
+from tests.mount.programs import (
+    EDITOR,
+    FOLLOWED,
+    GIT,
+    LOCKED,
+    LOGGING,
+    MAKE,
+    MEDIA,
+    RSYNC,
+    SQLITE,
+    TAR,
+)
 
 pytestmark = pytest.mark.mount
-
-SQLITE = """
-import os, sqlite3
-for mode in ("DELETE", "TRUNCATE", "PERSIST", "WAL"):
-    name = f"{mode}.db"
-    db = sqlite3.connect(name, timeout=20)
-    assert db.execute(f"pragma journal_mode={mode}").fetchone()[0].upper() == mode
-    db.execute("create table t(a integer primary key, b text)")
-    for _ in range(6):
-        with db:
-            db.executemany("insert into t(b) values(?)", [("x" * 200,)] * 100)
-    with db:
-        db.execute("delete from t where a % 3 = 0")
-    db.execute("vacuum")
-    try:
-        with db:
-            db.execute("insert into t(b) values('not to be')")
-            raise ZeroDivisionError
-    except ZeroDivisionError:
-        pass
-    # A second connection reads while the first writes, and waits its turn to write.
-    other = sqlite3.connect(name, timeout=20)
-    db.execute("begin immediate")
-    db.execute("insert into t(b) values('second')")
-    assert other.execute("select count(*) from t").fetchone() == (400,)
-    db.commit()
-    with other:
-        other.execute("insert into t(b) values('third')")
-    db.close()
-    other.close()
-    db = sqlite3.connect(name)
-    assert db.execute("pragma integrity_check").fetchone() == ("ok",)
-    assert db.execute("select count(*) from t").fetchone() == (402,)
-    db.close()
-left = [name for name in os.listdir() if not name.endswith((".db", "-journal"))]
-assert not left, left
-"""
-
-LOGGING = """
-import os, shutil, subprocess, sys
-program = '''
-import os, sys
-for number in range(60):
-    log = os.open("app.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
-    os.write(log, b"%s %04d\\\\n" % (sys.argv[1].encode(), number))
-    os.close(log)
-'''
-writers = [subprocess.Popen([sys.executable, "-c", program, str(n)]) for n in range(3)]
-assert all(writer.wait() == 0 for writer in writers)
-lines = open("app.log").read().splitlines()
-assert len(set(lines)) == len(lines) == 180, len(lines)
-# logrotate with `create`: the writer goes on with the file it has.
-held = open("app.log", "a")
-print("before", file=held, flush=True)
-os.rename("app.log", "app.log.1")
-print("after", file=held, flush=True)
-with open("app.log", "a") as fresh:
-    fresh.write("new\\n")
-held.close()
-assert open("app.log.1").read().endswith("before\\nafter\\n")
-assert open("app.log").read() == "new\\n"
-# logrotate with `copytruncate`.
-held = open("copied.log", "a")
-print("x" * 100, file=held, flush=True)
-shutil.copy("copied.log", "copied.log.1")
-os.truncate("copied.log", 0)
-print("y", file=held, flush=True)
-held.close()
-assert open("copied.log").read() == "y\\n"
-"""
-
-EDITOR = """
-import os
-open("text", "w").write("version 0\\n")
-os.chmod("text", 0o640)
-for number in range(1, 4):
-    swap = os.open(".text.swp", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    os.write(swap, b"swap" * 1000)
-    os.fsync(swap)
-    mode = os.stat("text").st_mode & 0o7777
-    new = os.open("text.new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-    os.fchmod(new, mode)
-    os.write(new, b"version %d\\n" % number)
-    os.fsync(new)
-    os.close(new)
-    os.rename("text", "text~")
-    os.rename("text.new", "text")
-    folder = os.open(".", os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
-    os.close(swap)
-    os.unlink(".text.swp")
-    assert open("text").read() == f"version {number}\\n"
-    assert open("text~").read() == f"version {number - 1}\\n"
-assert sorted(os.listdir()) == ["text", "text~"]
-assert os.stat("text").st_mode & 0o7777 == 0o640
-"""
-
-MAKE = r"""
-printf 'int f(void) { return 41; }\n' > f.c
-printf '#include <stdio.h>\nint f(void);\nint main(void) { printf("%%d", f() + 1); }\n' > m.c
-printf 'app: m.o lib.a\n\t$(CC) -o $@ m.o lib.a\nlib.a: f.o\n\tar rcs $@ f.o\n' > Makefile
-make -s
-test "$(./app)" = 42
-make | grep 'up to date'
-sleep 0.02
-printf 'int f(void) { return 99; }\n' > f.c
-make -s
-strip app
-test "$(./app)" = 100
-make -q
-"""
-
-TAR = """
-mkdir source unpacked
-cp -a {library} source/
-ln -s email source/link
-mkfifo source/fifo
-chmod 640 source/email/charset.py
-touch -d '2001-02-03 04:05:06.789' source/email/errors.py source/email
-tar --format=pax -cf t.tar -C source .
-tar xpf t.tar -C unpacked
-tar df t.tar -C unpacked
-diff -r source/email unpacked/email
-test "$(stat -c %y unpacked/email)" = "$(stat -c %y source/email)"
-test -p unpacked/fifo
-"""
-
-RSYNC = """
-mkdir source
-cp -a {library} source/
-ln -s email source/link
-setfattr -n user.kept -v value source/email/__init__.py
-touch -d '2001-02-03 04:05:06.789' source/email/errors.py
-changes() {{ rsync -aHX --itemize-changes "$@"; }}
-changes source/ target/ > first
-test -z "$(changes source/ target/)"
-getfattr -n user.kept target/email/__init__.py
-dd if=/dev/urandom of=source/big bs=1M count=7 status=none
-changes source/ target/ | grep big
-printf edited | dd of=source/big bs=1 seek=3000000 conv=notrunc status=none
-echo more >> source/email/message.py
-changes --inplace --no-whole-file --checksum source/ target/ | grep message.py
-diff -r --no-dereference source/email target/email
-cmp source/big target/big
-rm source/email/errors.py
-changes --delete source/ target/ | grep 'deleting *email/errors.py'
-test ! -e target/email/errors.py
-test -z "$(changes --checksum --delete source/ target/)"
-"""
-
-GIT = """
-export HOME=$PWD GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
-git init -q -b main work && cd work
-for n in 1 2 3; do echo $n > file$n; git add . ; git commit -qm $n; done
-git checkout -qb side HEAD~1
-echo side > side
-git add side
-git commit -qm side
-git rebase -q main
-git gc -q --prune=now
-git fsck --strict
-git status --porcelain > ../status
-test ! -s ../status
-test "$(git log --oneline | wc -l)" = 4
-
-cd ..
-git clone -q work copy
-git -C copy fsck
-"""
 
 
 def run(mount: DaemonProcess, folder: Path, script: str) -> None:
@@ -214,6 +56,18 @@ def test_logs_that_are_appended_to_and_rotated(mount: DaemonProcess, folder: Pat
 
 def test_an_editor_saves(mount: DaemonProcess, folder: Path) -> None:
     run_python(mount, folder, EDITOR)
+
+
+def test_a_film_is_written_cut_and_played(mount: DaemonProcess, folder: Path) -> None:
+    run_python(mount, folder, MEDIA)
+
+
+def test_appending_under_locks(mount: DaemonProcess, folder: Path) -> None:
+    run_python(mount, folder, LOCKED)
+
+
+def test_a_log_is_followed(mount: DaemonProcess, folder: Path) -> None:
+    run(mount, folder, FOLLOWED)
 
 
 def test_make_builds_what_changed(mount: DaemonProcess, folder: Path) -> None:
