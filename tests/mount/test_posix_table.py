@@ -41,3 +41,14 @@ def test_as_a_local_filesystem(
     expected = outcomes(case, local, PEOPLE[kind], name)
     got = outcomes(case, mount.mountpoint / bucket, PEOPLE[kind], name)
     assert not differences(expected, got)
+
+
+@pytest.mark.parametrize("case", cases.OF_NOBODY, ids=lambda case: case.__name__)
+def test_nobody_is_a_user_like_others(
+    local: Path, mount: DaemonProcess, case: Case, bucket: str
+) -> None:
+    """uid 65534, to whom a mount gives what has no owner."""
+    people = People(User(65534, 65534), User(2002, 2002))
+    name = f"{case.__name__}-nobody"
+    expected = outcomes(case, local, people, name)
+    assert not differences(expected, outcomes(case, mount.mountpoint / bucket, people, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mount.posix import (
     attributes,
     folders,
+    kinds,
     links,
     listing,
     modes,
@@ -49,4 +50,17 @@ ALL: tuple[Case, ...] = (
     listing.odd_names,
     listing.reading_folders,
     listing.inodes,
+    kinds.renaming_each_over_each,
+    kinds.removing_each,
+    kinds.links_of_folders,
+    kinds.what_is_open_and_gone,
+    kinds.set_id_bits_and_writers,
+    kinds.group_changes_by_others,
+)
+
+# Of these it matters whether a user is the one who owns what nobody does.
+OF_NOBODY: tuple[Case, ...] = (
+    permissions.folder_permissions,
+    folders.sticky_folder,
+    kinds.removing_each,
 )
