@@ -57,7 +57,7 @@ on_names = calls(
     rmdir=(folders,),
     unlink=(paths,),
     rename=(paths, paths, st.sampled_from((0, 0, 0, NOREPLACE))),
-    symlink=(st.sampled_from(("f", "d", "../f", "nowhere")), paths),
+    symlink=(st.sampled_from(("f", "d", "../d/f", "nowhere")), paths),
     truncate=(paths, offsets),
 )
 on_attributes = calls(
