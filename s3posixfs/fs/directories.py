@@ -97,6 +97,8 @@ class Directories:
         """
         inode = handle.inode
         parent = inode.parent or inode
+        if offset == 0:
+            self._rewind(handle)
         for position, (name, shown) in enumerate(((b".", inode), (b"..", parent)), 1):
             if offset < position:
                 if not emit(name, self._entries.view(shown), position):
@@ -115,6 +117,14 @@ class Directories:
             if listing.complete:
                 return
             await load_page(self._state, inode, listing)
+
+    def _rewind(self, handle: DirectoryHandle) -> None:
+        """rewinddir(3): the names are those of now. (Which buckets there are holds for the handle:
+        they are those that its caller may see.)"""
+        inode, started = handle.inode, handle.started
+        handle.started = True
+        if started and not inode.removed and not self._state.table.is_buckets_folder(inode):
+            handle.listing = self._state.listings.begin(inode, self._state.now())
 
     @staticmethod
     def _removed_since(inode: Inode, row: Row) -> bool:

@@ -112,14 +112,16 @@ class FileHandle:
 
 
 class DirectoryHandle:
-    """One opendir(3): a listing whose rows only grow, so offsets stay what they were."""
+    """One opendir(3): a listing whose rows only grow, so offsets stay what they were, until
+    rewinddir(3) asks for what is there now. ``started`` says that entries were asked for."""
 
-    __slots__ = ("inode", "listing", "number")
+    __slots__ = ("inode", "listing", "number", "started")
 
     def __init__(self, number: int, inode: Inode, listing: Listing) -> None:
         self.number = number
         self.inode = inode
         self.listing = listing
+        self.started = False
 
 
 H = TypeVar("H", FileHandle, DirectoryHandle)

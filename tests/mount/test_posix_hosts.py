@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.mount
 MIB = 1024 * 1024
 TTL = 0.2
+STEPS = 25
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +190,63 @@ def test_a_listing_in_flight_tells_the_truth_about_own_changes(
         assert not worker.is_alive()
     assert not failures, failures[:5]
     assert len(os.listdir(folder)) == 2200
+
+
+def test_three_writers_at_random(hosts: tuple[Path, Path], alice: S3Client, bucket: str) -> None:
+    """Each host sees its own change at once, the others' at the next open or once the time to live
+    is over; what was removed is gone and what is new is there, whoever did it."""
+    generator = random.Random(20)
+    (hosts[0] / "random").mkdir()
+    expire()
+    top = "random"
+    truth: dict[str, bytes] = {}
+
+    def put(name: str, data: bytes, host: Path | None) -> None:
+        if host is None:
+            alice.put_object(Bucket=bucket, Key=f"{top}/{name}", Body=data)
+        else:
+            (host / top / name).write_bytes(data)
+
+    def remove(name: str, host: Path | None) -> None:
+        if host is None:
+            alice.delete_object(Bucket=bucket, Key=f"{top}/{name}")
+        else:
+            (host / top / name).unlink()
+
+    for step in range(STEPS):
+        host: Path | None = generator.choice([*hosts, None])
+        name = f"n{generator.randrange(6)}"
+        kind = generator.choice(["put", "put", "remove", "rename", "append"])
+        if kind == "put":
+            truth[name] = f"{step} ".encode() * generator.randrange(1, 2000)
+            put(name, truth[name], host)
+        elif name not in truth:
+            continue
+        elif kind == "remove":
+            expire()  # else a host may not know yet of what another has just made
+            remove(name, host)
+            del truth[name]
+        elif host is None:
+            continue
+        elif kind == "rename":
+            expire()
+            target = f"n{generator.randrange(6)}"
+            (host / top / name).rename(host / top / target)
+            truth[target] = truth.pop(name)
+        else:
+            expire()
+            with (host / top / name).open("ab") as stream:
+                stream.write(b"more")
+            truth[name] += b"more"
+        if host is not None:
+            assert set(os.listdir(host / top)) >= ({name} if name in truth else set()), (step, kind)
+            assert name in truth or name not in os.listdir(host / top), (step, kind)
+        for reader in hosts:  # close-to-open: at once where there is something
+            for known in truth:
+                if reader is host or known in os.listdir(reader / top):
+                    assert (reader / top / known).read_bytes() == truth[known], (step, kind, known)
+        expire()
+        for reader in hosts:
+            assert set(os.listdir(reader / top)) == set(truth), (step, kind)
+            sizes = {known: (reader / top / known).stat().st_size for known in truth}
+            assert sizes == {known: len(data) for known, data in truth.items()}, (step, kind)

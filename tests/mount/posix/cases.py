@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mount.posix import (
     attributes,
     folders,
+    kernel,
     kinds,
     links,
     listing,
@@ -56,6 +57,16 @@ ALL: tuple[Case, ...] = (
     kinds.what_is_open_and_gone,
     kinds.set_id_bits_and_writers,
     kinds.group_changes_by_others,
+    kernel.odd_ways_to_open,
+    kernel.syncing,
+    kernel.seeking,
+    kernel.copying_in_the_kernel,
+    kernel.advice,
+    kernel.looking,
+    kernel.positions,
+    kernel.attribute_sizes,
+    kernel.events,
+    kernel.running_programs,
 )
 
 # Of these it matters whether a user is the one who owns what nobody does.
