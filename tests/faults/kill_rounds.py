@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.faults.kill_rounds --rounds 200 --writeback on
+    python -m tests.faults.kill_rounds --rounds 200 --writeback on [--gateway]
 
 Each round four processes work on a mount of the embedded store; at a random moment the daemon is
 killed, in half of the rounds the store as well, a little before or after. Both come back, the
@@ -25,7 +25,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.kill_worker import content_of
-from tests.mount.mount_process import MountProcess, is_mounted
+from tests.mount.bed import GatewayBed
+from tests.mount.mount_process import DaemonProcess, MountProcess, is_mounted
+from tests.rgw.gateway import running_gateway
 from tests.store_process import StoreProcess
 
 BUCKET = "rounds"
@@ -113,6 +115,18 @@ class Rounds:
         self._store = StoreProcess(folder / "store")
         self._expected = [Expected() for _ in range(WORKERS)]
 
+    def run_on_gateway(self, rounds: int) -> None:
+        """On the Ceph gateway of the tests, which is not killed."""
+        options = {"writeback": "on" if self._writeback else "off", "metadata_ttl": "0"}
+        with running_gateway() as gateway, GatewayBed(gateway) as bed:
+            folder = self._folder / "m"
+            folder.mkdir()
+            mount = bed.mount(folder, bed.bucket, options)
+            for number in range(rounds):
+                self._round(mount, 2 * number)
+                if self.problems:
+                    return
+
     def run(self, rounds: int) -> None:
         """All rounds, or as many as go well."""
         self._store.start()
@@ -129,7 +143,7 @@ class Rounds:
         finally:
             self._store.stop()
 
-    def _round(self, mount: MountProcess, number: int) -> None:
+    def _round(self, mount: DaemonProcess, number: int) -> None:
         mount.start()
         logs = [self._folder / f"log-{number}-{worker}" for worker in range(WORKERS)]
         for worker in range(WORKERS):
@@ -173,7 +187,7 @@ class Rounds:
         self._check(mount)
         self.counts["acknowledged"] = sum(one.operations for one in self._expected)
 
-    def _check(self, mount: MountProcess) -> None:
+    def _check(self, mount: DaemonProcess) -> None:
         mount.start()
         if self._writeback:
             queued = mount.status()["filesystem"]["queued_files"]
@@ -190,7 +204,8 @@ class Rounds:
             self._look(mount.mountpoint)
         if mount.umount() != 0:
             self.problems.append("the daemon did not end well")
-        self._look(self._store.root / BUCKET)
+        if self._store.root.exists():  # the gateway's files are not to be looked at
+            self._look(self._store.root / BUCKET)
         if self.problems:
             self.problems.append(mount.log_tail())
 
@@ -203,6 +218,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--writeback", choices=("on", "off"), default="on")
+    parser.add_argument("--gateway", action="store_true", help="on Ceph RGW, as the tests find it")
     parser.add_argument("--seed", type=int, default=None)
     chosen = parser.parse_args()
     seed = chosen.seed if chosen.seed is not None else random.randrange(2**32)
@@ -210,7 +226,10 @@ def main() -> int:
     folder.chmod(0o755)
     rounds = Rounds(folder, writeback=chosen.writeback == "on", seed=seed)
     try:
-        rounds.run(chosen.rounds)
+        if chosen.gateway:
+            rounds.run_on_gateway(chosen.rounds)
+        else:
+            rounds.run(chosen.rounds)
     finally:
         print(f"writeback={chosen.writeback} seed={seed}", flush=True)
         for name, count in rounds.counts.items():
