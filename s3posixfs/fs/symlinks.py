@@ -27,8 +27,10 @@ async def read_target(state: MountState, resolver: Resolver, inode: Inode, calle
     found = inode.entry.stat
     etag = found.etag if found is not None else ""
     if inode.target is None or inode.target[0] != etag:
-        _, body = await signer.store.get(bucket, key, length=MAX_TARGET_BYTES + 1)
-        inode.target = (etag, bytes(body))
+        read, body = await signer.store.get(bucket, key, length=MAX_TARGET_BYTES + 1)
+        if read.etag != etag:
+            await resolver.fetch(inode)  # ESTALE where it is no link any more
+        inode.target = (read.etag, bytes(body))
     target = inode.target[1]
     if not target or len(target) > MAX_TARGET_BYTES or b"\0" in target:
         raise refusal(EINVAL)
