@@ -144,7 +144,7 @@ class Run:
                 self.model.extend(bytes(step.amount - len(self.model)))
             case "turns":
                 stream = self.file._stream
-                while stream is not None and not stream.upload_id and not stream.over:
+                while stream is not None and not (stream.upload_id or stream.over):  # noqa: ASYNC110
                     await trio.sleep(0.001)  # its note is being written
                 for _ in range(step.amount):
                     await trio.lowlevel.checkpoint()
