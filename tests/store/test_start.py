@@ -107,7 +107,8 @@ def test_ready_as_json(open_folder: Path) -> None:
 
 def test_every_operation_is_authorised() -> None:
     unasked = {operation.name for operation in OPERATIONS if operation.action is None}
-    # They ask themselves: for each key that is to go or to get another name, and with the tags that are to come.
+    # They ask themselves: for each key that is to go or to get another name, and with the tags
+    # that are to come.
     assert unasked == {"DeleteObjects", "PutObjectTagging", "RenameFolder"}
     for operation in OPERATIONS:
         assert (operation.handler is None) != (operation.streaming is None)
