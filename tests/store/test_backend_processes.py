@@ -123,9 +123,8 @@ def test_kill_9_leaves_whole_objects_and_loses_none(
     time.sleep(delay)
     putter.send_signal(signal.SIGKILL)
     # Not by communicate(): what came with the first line is in the stream's own buffer.
-    lines = [first, *putter.stdout.read().splitlines()]
-    putter.stdout.close()
-    putter.wait(30)
+    with putter:
+        lines = [first, *putter.stdout.read().splitlines()]
     acknowledged: dict[str, int | None] = {}
     unsure: set[str] = set()
     possible: dict[str, set[int | None]] = {}
