@@ -72,6 +72,13 @@ def acting_as(uid: int) -> Iterator[None]:
         os.setegid(0)
 
 
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """A new file, or another content, with this mode whatever the umask."""
+    with path.open("w") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+
+
 def body(client: S3Client, bed: Bed, key: str) -> bytes:
     return client.get_object(Bucket=bed.bucket, Key=key)["Body"].read()
 
@@ -87,18 +94,25 @@ def test_names_that_s3_never_got_survive_a_crash(
             sh(mount, f"umask 0; for n in 1 2 3; do echo old > names/{uid}-$n; done", uid)
         wait_until_stored(mount)
         proxy.refuse()
-        sh(
-            mount,
-            "cd names; echo a > made; mv made moved; echo b > short; rm short;"
-            f"head -c {LARGE} /dev/zero > large; mv large {ALICE}-1; umask 077; echo c > mine;"
-            "echo d > twice; mv twice thrice; mv thrice last; echo e > made",
-            ALICE,
-        )
-        sh(
-            mount,
-            f"cd names; echo f > bobs; mv bobs {BOB}-1; echo g > bobs; umask 0; echo h > bobs-too",
-            BOB,
-        )
+        # By this process: a shell on a busy machine takes so long from one command to the next that
+        # an upload is tried in between, and what S3 may have is renamed in S3.
+        with acting_as(ALICE):
+            write(top / "made", "a\n")
+            (top / "made").rename(top / "moved")
+            write(top / "short", "b\n")
+            (top / "short").unlink()
+            write(top / "large", "\0" * LARGE)
+            (top / "large").rename(top / f"{ALICE}-1")
+            write(top / "mine", "c\n", 0o600)
+            write(top / "twice", "d\n")
+            (top / "twice").rename(top / "thrice")
+            (top / "thrice").rename(top / "last")
+            write(top / "made", "e\n")
+        with acting_as(BOB):
+            write(top / "bobs", "f\n")
+            (top / "bobs").rename(top / f"{BOB}-1")
+            write(top / "bobs", "g\n")
+            write(top / "bobs-too", "h\n", 0o666)
         sh(mount, "echo i >> names/bobs-too", ALICE)  # it stays bob's
         mount.kill()
         mount.free()
