@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -158,6 +159,7 @@ def test_a_second_call_says_that_it_runs(running: Running) -> None:
 
 
 def test_stop_ends_what_it_started_and_nothing_else(running: Running, open_folder: Path) -> None:
+    assert sh(running, 1001, "echo kept > stays").returncode == 0
     with StoreProcess(open_folder / "bystander") as bystander:
         record = running.record()
         stopped = call(running.folder, "--stop")
@@ -169,7 +171,8 @@ def test_stop_ends_what_it_started_and_nothing_else(running: Running, open_folde
         assert "Nothing is running" in call(running.folder, "--stop").stdout
     again = call(running.folder, "--port", str(running.port))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert (running.shared / "hello").read_text() == "hi\n"
+    assert running.owners()["stays"] == "alice"
+    assert (running.shared / "stays").read_text() == "kept\n", os.listdir(running.shared)
 
 
 def test_a_recorded_number_that_is_another_process_now_is_left_alone(open_folder: Path) -> None:
