@@ -25,11 +25,10 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from benchmarks.mount.clients import CLIENTS, is_mounted, mounted
+from benchmarks.mount.clients import WRITEBACK, is_mounted, mounted
 from benchmarks.mount.sites import embedded
 from benchmarks.stores import cpu_seconds
 
-WRITEBACK = next(client for client in CLIENTS if client.name.endswith("writeback"))
 SIZE = 4096  # bytes
 PROCESSES = (1, 8, 1, 8)
 SETTLING_SECONDS = 2.0  # in which none was uploaded any more

@@ -92,9 +92,10 @@ def rclone(site: Site, mountpoint: Path, folder: Path) -> list[str]:
 
 
 OURS = Client("s3posixfs", PROGRAM, ours)
+WRITEBACK = Client("s3posixfs, writeback", PROGRAM, ours_writeback, "here")
 CLIENTS = (
     OURS,
-    Client("s3posixfs, writeback", PROGRAM, ours_writeback, "here"),
+    WRITEBACK,
     Client("s3fs-fuse", "s3fs", s3fs),
     Client("rclone", "rclone", rclone, "here"),
 )

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.mount.clients import CLIENTS, OURS
+from benchmarks.mount.clients import CLIENTS, OURS, WRITEBACK
 from benchmarks.mount.jobs import WRITEBACK_TARGETS, Job, Target
 from benchmarks.mount.measuring import LOCAL, PLAIN, Results
 
@@ -26,11 +26,11 @@ def missed(job: Job, results: Results) -> list[str]:
     found: list[str] = []
     if results.far:
         return found
-    target = job.rgw if results.site.startswith("Ceph RGW") else job.embedded
+    target = job.rgw if results.site == "Ceph RGW" else job.embedded
     rate = results.rate(job, OURS.name)
     if rate is not None:
         found += [text for text in _short(rate, target, job, results) if text]
-    kept = results.rate(job, CLIENTS[1].name)
+    kept = results.rate(job, WRITEBACK.name)
     if kept is not None and job.name in WRITEBACK_TARGETS:
         wanted = WRITEBACK_TARGETS[job.name].least
         if kept < wanted:
@@ -56,7 +56,7 @@ def best_other(job: Job, results: Results) -> float | None:
     rates = [
         rate
         for client in CLIENTS
-        if not client.name.startswith(OURS.name)
+        if client not in (OURS, WRITEBACK)
         and not (job.stores and client.acknowledges != "S3")
         and (rate := results.rate(job, client.name)) is not None
     ]

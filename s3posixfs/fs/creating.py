@@ -17,6 +17,7 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import MADE
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment, new_segment
+from s3posixfs.fs.ownership import alike
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.rewriting import DIRECTORY_TYPE
@@ -183,6 +184,8 @@ class Creator:
         now = self._state.now_ns()
         wanted = Attributes(mode, caller.uid, gid, size, now, now, now)
         rules = self._state.rules
-        if not rules.keeps(wanted, signer) and caller.in_group(gid):
-            signer = self._state.signers.daemon()
-        return rules.settle(wanted, signer), signer
+        settled = rules.settle(wanted, signer)
+        if alike(wanted, settled) or not caller.in_group(gid):
+            return settled, signer
+        daemon = self._state.signers.daemon()
+        return rules.settle(wanted, daemon), daemon

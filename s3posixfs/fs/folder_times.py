@@ -23,7 +23,7 @@ from s3posixfs.fs.concurrently import for_each
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
-from s3posixfs.fs.rewriting import Rewriter, carried
+from s3posixfs.fs.rewriting import Rewriter, copy_onto_itself
 from s3posixfs.fs.signers import Signer
 
 logger = logging.getLogger(__name__)
@@ -150,16 +150,7 @@ class FolderTimes:
         self, folder: Inode, bucket: str, found: ObjectStat, wanted: Attributes, signer: Signer
     ) -> None:
         metadata = encode(wanted, found.metadata or {})
-        result = await signer.store.copy(
-            bucket,
-            found.key,
-            bucket,
-            found.key,
-            metadata=metadata,
-            content_type=found.content_type,
-            headers=carried(found),
-            source_if_match=found.etag or None,
-        )
+        result = await copy_onto_itself(signer.store, bucket, found.key, found, metadata)
         written = replace(
             found,
             etag=result.etag or found.etag,

@@ -24,6 +24,11 @@ _TRUSTED_TYPES = _ANYONES_TYPES | {stat.S_IFBLK, stat.S_IFCHR}
 GroupMember = Callable[[int, int], bool]  # uid, gid: whether that user is in that group
 
 
+def alike(one: Attributes, other: Attributes) -> bool:
+    """Whether two files have the same owner, group and mode."""
+    return (one.uid, one.gid, one.mode) == (other.uid, other.gid, other.mode)
+
+
 class OwnershipRules:
     """Turns what S3 says of an object into what stat(2) shows. ``member`` answers at once."""
 
@@ -139,8 +144,7 @@ class OwnershipRules:
 
     def keeps(self, wanted: Attributes, signer: Signer) -> bool:
         """Whether a file that ``signer`` writes will have this owner, group and mode."""
-        kept = self.settle(wanted, signer)
-        return (kept.uid, kept.gid, kept.mode) == (wanted.uid, wanted.gid, wanted.mode)
+        return alike(wanted, self.settle(wanted, signer))
 
     def settle(self, wanted: Attributes, signer: Signer) -> Attributes:
         """How a file that ``signer`` writes with these attributes will look when read again."""

@@ -28,7 +28,7 @@ from s3posixfs.fs.metadata import encode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.permissions import refusal
-from s3posixfs.fs.rewriting import Rewriter, carried
+from s3posixfs.fs.rewriting import Rewriter, copy_onto_itself
 from s3posixfs.fs.signers import Signer
 
 logger = logging.getLogger(__name__)
@@ -213,13 +213,8 @@ class Putter:
         is sent once more, as it is now."""
         target, store = plan.target, plan.signer.store
         try:
-            result = await store.copy(
-                *(target.bucket, target.key, target.bucket, target.key),
-                metadata=target.metadata,
-                content_type=target.content_type,
-                headers=carried(written),
-                source_if_match=written.etag,
-            )
+            told = replace(written, content_type=target.content_type)
+            result = await copy_onto_itself(store, target.bucket, target.key, told, target.metadata)
             etag = result.etag or (await store.head(target.bucket, target.key)).etag
         except S3Error as error:
             if error.code in CONFLICT or absent(error):

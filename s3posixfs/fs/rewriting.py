@@ -10,7 +10,8 @@ from errno import ENOSPC, ESTALE
 from typing import TYPE_CHECKING
 
 from s3posixfs.core.errors import S3Error
-from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat
+from s3posixfs.core.objectstore import ObjectStore
+from s3posixfs.core.types import MAX_USER_METADATA_BYTES, ObjectStat, PutResult
 from s3posixfs.fs.attributes import Attributes, Entry
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
@@ -18,6 +19,7 @@ from s3posixfs.fs.metadata import encode, size_of
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import BUCKET_KEY
 from s3posixfs.fs.object_heads import ObjectHeads, absent
+from s3posixfs.fs.ownership import alike
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer
 
@@ -35,6 +37,27 @@ def carried(found: ObjectStat) -> dict[str, str]:
     if found.storage_class:
         headers["x-amz-storage-class"] = found.storage_class
     return headers
+
+
+async def copy_onto_itself(
+    store: ObjectStore,
+    bucket: str,
+    key: str,
+    found: ObjectStat,
+    metadata: Mapping[str, str] | None,
+) -> PutResult:
+    """Give an object other metadata; all else stays as ``found`` has it, and PreconditionFailed
+    says that it is another by now."""
+    return await store.copy(
+        bucket,
+        key,
+        bucket,
+        key,
+        metadata=metadata,
+        content_type=found.content_type,
+        headers=carried(found),
+        source_if_match=found.etag or None,
+    )
 
 
 class Rewriter:
@@ -100,16 +123,7 @@ class Rewriter:
             kept = metadata if metadata is not None else source.metadata or {}
             new = self._fitting(settled, kept)
             try:
-                result = await signer.store.copy(
-                    bucket,
-                    key,
-                    bucket,
-                    key,
-                    metadata=new,
-                    content_type=source.content_type,
-                    headers=carried(source),
-                    source_if_match=source.etag,
-                )
+                result = await copy_onto_itself(signer.store, bucket, key, source, new)
             except S3Error as error:
                 if asked or not (error.code == "PreconditionFailed" or absent(error)):
                     raise
@@ -201,8 +215,7 @@ class Rewriter:
         owner = self.owner_to_be(open_file)
         if owner.name == writer.name:
             return None
-        kept = (wanted.uid, wanted.gid, wanted.mode) == (settled.uid, settled.gid, settled.mode)
-        return owner if not kept or owner.owner is not None else None
+        return owner if owner.owner is not None or not alike(wanted, settled) else None
 
     async def give_back(
         self,
@@ -220,17 +233,9 @@ class Rewriter:
             settled = self._state.rules.settle(wanted, signer)
             metadata = encode(settled, written.metadata or {})
             try:
-                result = await signer.store.copy(
-                    bucket,
-                    written.key,
-                    bucket,
-                    written.key,
-                    metadata=metadata,
-                    content_type=written.content_type,
-                    headers=carried(written),
-                    source_if_match=written.etag or None,
-                )
-                etag = result.etag or (await signer.store.head(bucket, written.key)).etag
+                key = written.key
+                result = await copy_onto_itself(signer.store, bucket, key, written, metadata)
+                etag = result.etag or (await signer.store.head(bucket, key)).etag
             except S3Error as error:
                 if again and error.unreachable:
                     raise

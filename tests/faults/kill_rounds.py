@@ -190,13 +190,13 @@ class Rounds:
     def _check(self, mount: DaemonProcess) -> None:
         mount.start()
         if self._writeback:
-            queued = mount.status()["filesystem"]["queued_files"]
+            queued = mount.queued()
             self.counts["replayed"] += queued
             self.counts["rounds with replay"] += bool(queued)
         self._look(mount.mountpoint)
         if self._writeback:
             deadline = time.monotonic() + DRAIN_SECONDS
-            while mount.status()["filesystem"]["queued_files"]:
+            while mount.queued():
                 if time.monotonic() > deadline:
                     self.problems.append(f"not drained: {mount.status()['filesystem']}")
                     break

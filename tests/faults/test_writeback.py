@@ -37,17 +37,6 @@ def mount(store: StoreProcess, open_folder: Path) -> Iterator[MountProcess]:
         yield mount
 
 
-def queued(mount: MountProcess) -> int:
-    return int(mount.status()["filesystem"]["queued_files"])
-
-
-def wait_until_stored(mount: MountProcess, *, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while queued(mount):
-        assert time.monotonic() < deadline, mount.log_tail()
-        time.sleep(0.05)
-
-
 def stored(store: StoreProcess, name: str) -> Path:
     return store.root / BUCKET / name
 
@@ -66,20 +55,20 @@ def test_a_store_that_is_down_and_comes_back(store: StoreProcess, mount: MountPr
         log.write(b"before\n")
         log.flush()
         os.fsync(log.fileno())
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         store.kill()
         try:
             log.write(b"while it was down\n")
             log.flush()
             os.fsync(log.fileno())
-            assert queued(mount) == 1
+            assert mount.queued() == 1
         finally:
             store.start()
     mount.kill()  # before the uploader tried again, or after: it makes no difference
     mount.free()
     mount.start()
     assert (mount.mountpoint / "log").read_bytes() == b"before\nwhile it was down\n"
-    wait_until_stored(mount)
+    mount.wait_until_stored()
     assert stored(store, "log").read_bytes() == b"before\nwhile it was down\n"
 
 
@@ -89,7 +78,7 @@ def test_what_waits_is_shown_as_it_will_be(store: StoreProcess, mount: MountProc
     warm.mkdir(mode=0o777)
     warm.chmod(0o777)
     mount.sh("echo warm > warm/a", uid=1001)
-    wait_until_stored(mount)
+    mount.wait_until_stored()
     mount.sh("umask 027; printf content > warm/b; touch -d @1000.5 warm/b", uid=1001)
     before = os.stat(warm / "b")
     mount.kill()
@@ -98,7 +87,7 @@ def test_what_waits_is_shown_as_it_will_be(store: StoreProcess, mount: MountProc
     after = os.stat(warm / "b")
     for name in ("st_ino", "st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns"):
         assert getattr(after, name) == getattr(before, name), name
-    wait_until_stored(mount)
+    mount.wait_until_stored()
     assert stored(store, "warm/b").stat().st_uid == 1001
 
 
@@ -107,7 +96,7 @@ def test_a_refused_identity_waits_alone(store: StoreProcess, mount: MountProcess
     alices.mkdir()
     os.chown(alices, 1001, 1001)
     mount.sh("echo 1 > alices/first", uid=1001)
-    wait_until_stored(mount)
+    mount.wait_until_stored()
     store.command("policy", "detach", "alice")
     try:
         mount.sh("echo 2 > alices/first", uid=1001)
@@ -139,14 +128,14 @@ def test_two_mounts_and_a_conflict(
     store: StoreProcess, mount: MountProcess, open_folder: Path
 ) -> None:
     (mount.mountpoint / "both").write_text("base")
-    wait_until_stored(mount)
+    mount.wait_until_stored()
     with MountProcess(store, open_folder / "other", BUCKET) as other:
         store_path = stored(store, "both")
         fd = os.open(mount.mountpoint / "both", os.O_WRONLY)
         os.write(fd, b"ours")
         (other.mountpoint / "both").write_text("theirs")
         os.close(fd)
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         assert store_path.read_text() == "ours"
         kept = [path for path in store_path.parent.iterdir() if path.name.startswith("both.conf")]
         assert [path.read_text() for path in kept] == ["theirs"]
@@ -176,7 +165,7 @@ def test_an_end_that_is_not_waited_for_leaves_the_rest(
         mount.start()
         for number in range(50):
             assert (mount.mountpoint / f"end/{number}").read_text() == str(number)
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         assert len(list(stored(store, "end").iterdir())) == 50
 
 
@@ -198,7 +187,7 @@ def test_a_full_cache_refuses_and_loses_nothing(
     with MountProcess(store, open_folder / "m", BUCKET, options) as mount:
         (mount.mountpoint / "full").mkdir()
         (mount.mountpoint / "full/warm").write_text("x")
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         written: list[int] = []
         refused: list[int | None] = []
         store.kill()
@@ -222,7 +211,7 @@ def test_a_full_cache_refuses_and_loses_nothing(
         for number in written:
             content = (mount.mountpoint / f"full/{number}").read_bytes()
             assert content == number.to_bytes(2, "big") * (MIB // 8)
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         (mount.mountpoint / "full/after").write_bytes(bytes(8 * MIB))
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         assert stored(store, "full/after").stat().st_size == 8 * MIB

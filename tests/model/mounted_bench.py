@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from s3posixfs.cli.control import ask
-from s3posixfs.cli.mountpoints import control_socket
 from tests.model.two_trees import User
 from tests.mount.bed import BUCKET, MEMBERS, add_people
 from tests.mount.mount_process import MountProcess, is_mounted
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 UIDS = (0, *MEMBERS.values())
-DRAIN_SECONDS = 60.0
 
 
 class Bench:
@@ -104,12 +100,6 @@ class Bench:
 
     def stored(self) -> Path:
         """The store's own files of this example, once all that is acknowledged is there."""
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self.writeback:
-            status = ask(control_socket(self.mount.mountpoint), "status")
-            assert status is not None, self.mount.log_tail()
-            if not status["filesystem"]["queued_files"]:
-                break
-            assert time.monotonic() < deadline, f"{status}\n{self.mount.log_tail()}"
-            time.sleep(0.05)
+        if self.writeback:
+            self.mount.wait_until_stored()
         return self.store.root / BUCKET / self.name

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from s3posixfs.cli.control import ask
+from s3posixfs.cli.mountpoints import control_socket
 from tests.store_process import PROGRAM, REGION, StoreProcess
 
 BUSY_TRIES = 5
@@ -153,6 +155,19 @@ class DaemonProcess:
         )
         found: dict[str, Any] = json.loads(done.stdout)
         return found
+
+    def queued(self) -> int:
+        """How many files wait for their upload, by write-back."""
+        status = ask(control_socket(self.mountpoint), "status")
+        assert status is not None, self.log_tail()
+        return int(status["filesystem"]["queued_files"])
+
+    def wait_until_stored(self, *, but: int = 0, seconds: float = 60.0) -> None:
+        """Wait until all that is acknowledged is in S3, ``but`` so many files."""
+        deadline = time.monotonic() + seconds
+        while self.queued() > but:
+            assert time.monotonic() < deadline, f"{self.status()}\n{self.log_tail()}"
+            time.sleep(0.05)
 
     def resident_bytes(self, name: str = "VmHWM") -> int:
         """The daemon's memory: its peak (``VmHWM``) or what it has now (``VmRSS``)."""

@@ -54,13 +54,6 @@ def sh(mount: DaemonProcess, script: str, uid: int) -> None:
     assert done.returncode == 0, f"{script}\n{done.stderr}{mount.log_tail()}"
 
 
-def wait_until_stored(mount: DaemonProcess, *, but: int = 0) -> None:
-    deadline = time.monotonic() + 60
-    while mount.status()["filesystem"]["queued_files"] > but:
-        assert time.monotonic() < deadline, mount.log_tail()
-        time.sleep(0.05)
-
-
 @contextmanager
 def acting_as(uid: int) -> Iterator[None]:
     os.setegid(uid)
@@ -92,7 +85,7 @@ def test_names_that_s3_never_got_survive_a_crash(
         sh(mount, "mkdir names && chmod 777 names", ALICE)
         for uid in (ALICE, BOB):
             sh(mount, f"umask 0; for n in 1 2 3; do echo old > names/{uid}-$n; done", uid)
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         proxy.refuse()
         # By this process: a shell on a busy machine takes so long from one command to the next that
         # an upload is tried in between, and what S3 may have is renamed in S3.
@@ -132,7 +125,7 @@ def test_names_that_s3_never_got_survive_a_crash(
             }
             assert (top / f"{ALICE}-1").read_bytes() == bytes(LARGE)
             assert (top / "moved").read_text() + (top / "made").read_text() == "a\ne\n"
-            wait_until_stored(mount)
+            mount.wait_until_stored()
         owners = bed.owners("names/")
         assert {name: owners[name] for name in names} == {
             name: "bob" if name.startswith(("bob", str(BOB))) else "alice" for name in names
@@ -155,7 +148,7 @@ def test_both_changed_it(
     place = f"both-{conflict}"
     with mounted(bed, proxy, open_folder, conflict=conflict) as mount:
         sh(mount, f"mkdir {place} && printf base > {place}/old", ALICE)
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         with acting_as(ALICE):
             old = os.open(mount.mountpoint / place / "old", os.O_WRONLY)
             new = os.open(mount.mountpoint / place / "new", os.O_WRONLY | os.O_CREAT)
@@ -165,7 +158,7 @@ def test_both_changed_it(
             bob.put_object(Bucket=bed.bucket, Key=f"{place}/{name}", Body=b"bob's")
         os.close(old)
         os.close(new)
-        wait_until_stored(mount, but=2 if conflict == "fail" else 0)
+        mount.wait_until_stored(but=2 if conflict == "fail" else 0)
         time.sleep(0.5 if conflict == "fail" else 0)
         owners = bed.owners(f"{place}/")
         owners.pop("")
@@ -189,6 +182,6 @@ def test_both_changed_it(
         mount.free()
         mount.options["conflict"] = "last-writer"
         mount.start()
-        wait_until_stored(mount)
+        mount.wait_until_stored()
         assert body(bob, bed, f"{place}/new") == b"ours"
         assert bed.owners(f"{place}/new")[""] == "alice"
