@@ -274,11 +274,13 @@ def test_aws_cli_administers_the_store(running: StoreProcess, tmp_path: Path) ->
 def test_the_secret_is_nowhere_but_in_the_answer(
     iam: Any, carol: str, running: StoreProcess
 ) -> None:
-    secret = iam.create_access_key(UserName=carol)["AccessKey"]["SecretAccessKey"]
+    made = iam.create_access_key(UserName=carol)
+    secret = made["AccessKey"]["SecretAccessKey"]
     iam.list_access_keys(UserName=carol)
     assert iam.list_groups_for_user(UserName=carol)["Groups"] == []
-    line = audited(running, "iam:CreateAccessKey", resource="arn:aws:iam:::user/carol")
-    assert line["user"] == "admin"
+    request = made["ResponseMetadata"]["RequestId"]
+    line = audited(running, "iam:CreateAccessKey", request_id=request)
+    assert (line["user"], line["resource"]) == ("admin", "arn:aws:iam:::user/carol")
     assert secret not in (running.state / "audit.log").read_text()
     assert secret not in running.log.read_text()
 
