@@ -2,8 +2,8 @@
 
 A store keeps the parts of an upload that is neither completed nor aborted for ever, unseen, and
 bills for them. One small file an upload stands in the cache directory until its end is known;
-what the next mount finds there it aborts. Where a note cannot be written the upload goes on
-without one: the file matters more.
+what the next mount finds there it aborts, and this one what could not be aborted at once. Where a
+note cannot be written the upload goes on without one: the file matters more.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class UploadNotes:
         except OSError as error:
             logger.warning("an upload of %s/%s has no note: %s", bucket, key, error.strerror)
         return path
+
+    def leave(self, path: Path, bucket: str, key: str, upload_id: str, identity: str) -> None:
+        """The upload came to nothing, and is still to be aborted."""
+        self.left[path] = UploadNote(self._origin, bucket, key, upload_id, identity)
 
     async def remove(self, path: Path) -> None:
         """The upload is completed or aborted."""

@@ -54,18 +54,28 @@ async def abort(
     notes: UploadNotes | None,
     note: Path | None,
 ) -> None:
-    """Abort a multipart upload. Shielded, within half a minute; where it fails the note stays."""
+    """Abort a multipart upload. Shielded, within half a minute; where it fails the note stays, and
+    says that this is left to be done."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_SECONDS):
-        try:
-            await store.abort_multipart(target.bucket, target.key, upload_id)
-        except S3Error as error:
-            if error.code != "NoSuchUpload":
-                logger.warning(
-                    "an unfinished upload of %s/%s stays in the store: %s",
-                    target.bucket,
-                    target.key,
-                    error,
-                )
-                return
+        error = await try_abort(store, target.bucket, target.key, upload_id)
+        if error is not None:
+            logger.warning(
+                "an unfinished upload of %s/%s stays in the store for now: %s",
+                target.bucket,
+                target.key,
+                error,
+            )
         if notes is not None and note is not None:
-            await notes.remove(note)
+            if error is None:
+                await notes.remove(note)
+            else:
+                notes.leave(note, target.bucket, target.key, upload_id, target.identity)
+
+
+async def try_abort(store: ObjectStore, bucket: str, key: str, upload_id: str) -> S3Error | None:
+    """Abort a multipart upload, as this identity; why it is there still."""
+    try:
+        await store.abort_multipart(bucket, key, upload_id)
+    except S3Error as error:
+        return error if error.code != "NoSuchUpload" else None
+    return None

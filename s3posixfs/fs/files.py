@@ -248,10 +248,14 @@ class Files:
             staged = await self._stage(open_file, handle.signer, handle)
             failure = await staged.refused_early()
             if failure is not None:
-                open_file.failure = failure
+                open_file.failure, open_file.torn = failure, True
                 raise failure
             at = staged.size if self._appends(handle, staged, offset) else offset
-            written = await staged.write(at, data)
+            try:
+                written = await staged.write(at, data)
+            except OSError:
+                open_file.torn = True
+                raise
             told = open_file.inode.told
             if told is not None:
                 open_file.inode.told = replace(told, size=max(told.size, offset + written))
@@ -303,6 +307,7 @@ class Files:
             staged = await self._stage(open_file, signer, handle, empty=size == 0)
             before = staged.size
             await staged.truncate(size)
+            open_file.torn = open_file.torn and size > 0
             self._content_changed(open_file, staged, signer, caller)
             if before == size and not open_file.content_unsaved:
                 open_file.changed = True  # only the times moved

@@ -39,8 +39,8 @@ class OpenFile:
         "inode",
         "lock",
         "pending",
-        "retries",
         "staged",
+        "torn",
         "writer",
     )
 
@@ -56,7 +56,7 @@ class OpenFile:
         self.assigned = False
         self.pending: Pending | None = None
         self.failure: Exception | None = None  # of the last upload
-        self.retries = 0
+        self.torn = False
         self.attempts: tuple[tuple[str, int], ...] = ()
 
     @property

@@ -18,7 +18,8 @@ from s3posixfs.core.types import ObjectStat
 from s3posixfs.data.journal_records import LINEAGE
 from s3posixfs.data.staged_file import StagedFile, Stored
 from s3posixfs.data.streaming import refused
-from s3posixfs.data.upload_target import Target, abort
+from s3posixfs.data.upload_notes import UploadNote
+from s3posixfs.data.upload_target import Target, try_abort
 from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.attributes import Attributes
 from s3posixfs.fs.conflicts import CONFLICT, ConflictError, Conflicts, mark_of
@@ -34,6 +35,7 @@ from s3posixfs.fs.signers import Signer
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # at an object that others keep changing
+ABORT_AGAIN, ABORT_LONGEST = 2.0, 300.0  # seconds until an upload is tried to be aborted again
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,27 @@ class Putter:
         await staged.stream(plan.signer.store, plan.target, self._nursery)
 
     async def abort_left(self) -> None:
-        """Abort the uploads that an earlier run left when it died, as whom they were begun."""
-        notes, signers = self._state.staging.notes, self._state.signers
-        for path, note in tuple(notes.left.items()):
-            signer = signers.for_name(note.identity) or signers.daemon()
-            target = Target(note.bucket, note.key, None, None, None, None, if_none_match=False)
-            await abort(signer.store, target, note.upload_id, notes, path)
+        """Abort uploads that nobody goes on with: of an earlier run that died, and those that could
+        not be aborted when they failed. For as long as the mount."""
+        notes, wait = self._state.staging.notes, ABORT_AGAIN
+        while True:
+            for path, note in tuple(notes.left.items()):
+                if await self._abort(note):
+                    await notes.remove(path)
+            wait = min(2 * wait, ABORT_LONGEST) if notes.left else ABORT_AGAIN
+            await trio.sleep(wait)
+
+    async def _abort(self, note: UploadNote) -> bool:
+        """Whether the upload is gone: as who began it or, if that is refused by now, the mount."""
+        signers = self._state.signers
+        signer = signers.for_name(note.identity) or signers.daemon()
+        error = await try_abort(signer.store, note.bucket, note.key, note.upload_id)
+        if error is not None and error.errno == EACCES and signer is not signers.daemon():
+            store = signers.daemon().store
+            error = await try_abort(store, note.bucket, note.key, note.upload_id)
+        if error is not None:
+            logger.debug("an upload of %s/%s stays: %s", note.bucket, note.key, error)
+        return error is None
 
     async def put(self, open_file: OpenFile) -> None:
         """Store the content with the attributes; for who holds the file's lock. ESTALE where the

@@ -93,7 +93,7 @@ class Saver:
             self.failures += 1
             open_file.failure = error
             raise
-        open_file.failure = None
+        open_file.failure, open_file.torn = None, False
         return True
 
     async def save_locked(self, open_file: OpenFile) -> None:
@@ -119,8 +119,7 @@ class Saver:
             open_file.failure = error
             raise
         open_file.fresh = open_file.changed = False
-        open_file.failure = None
-        open_file.retries = 0
+        open_file.failure, open_file.torn = None, False
 
     def _assigned(self, open_file: OpenFile) -> Signer | None:
         return open_file.writer if open_file.assigned else None
@@ -132,7 +131,7 @@ class Saver:
             await self._putter.stream(open_file)
 
     async def abort_left(self) -> None:
-        """Abort uploads that an earlier run of the mount left unfinished."""
+        """Abort uploads that nobody goes on with, now and later; for as long as the mount."""
         await self._putter.abort_left()
 
     def holding(self, *open_files: OpenFile | None) -> AbstractAsyncContextManager[None]:
@@ -183,12 +182,16 @@ class Saver:
     # Files whose last handle is gone.
 
     async def abandon(self, open_file: OpenFile) -> None:
-        """The last handle was released: upload what is left, or keep it for another try."""
+        """The last handle was released: upload what is left, or keep it for another try. Not of a
+        file that a write is missing in, and that could not be stored when it was closed."""
         try:
+            if open_file.torn and open_file.pending is None and open_file.failure is not None:
+                raise open_file.failure
             await self.save(open_file)
         except Exception as error:
             raised = as_oserror(error, "upload after close")
-            if raised.errno in PASSING:
+            torn = open_file.torn and open_file.pending is None
+            if raised.errno in PASSING and not torn:
                 logger.warning("%s is not in S3 yet; trying again", open_file.inode.path())
                 self._owed.add(open_file)
             else:
@@ -208,7 +211,7 @@ class Saver:
         self._state.table.tidy(inode)
 
     async def _discard(self, open_file: OpenFile, error: OSError) -> None:
-        """S3 refuses the file for good, and the program was told so when it closed it."""
+        """S3 refuses the file for good, or it is not whole, and the program was told so."""
         inode = open_file.inode
         if open_file.handles:
             return  # opened again meanwhile: its flush will tell

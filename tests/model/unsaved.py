@@ -16,12 +16,12 @@ from tests.model.two_trees import OLD
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A file at one moment. ``mtime`` in ns, 0 for one that the clock set."""
+    """A file at one moment. ``mtime`` in ns, None for one that the clock set."""
 
     content: bytes
     mode: int
     owner: tuple[int, int]
-    mtime: int
+    mtime: int | None
     xattrs: tuple[tuple[str, bytes], ...]
 
 
@@ -38,7 +38,7 @@ def state_of(path: Path) -> State | None:
         path.read_bytes(),
         found.st_mode,
         (found.st_uid, found.st_gid),
-        found.st_mtime_ns if found.st_mtime_ns < OLD else 0,
+        found.st_mtime_ns if found.st_mtime_ns < OLD else None,
         tuple((name, os.getxattr(path, name)) for name in names if name.startswith("user.")),
     )
 
@@ -152,5 +152,5 @@ def _make(path: Path, state: State) -> None:
             os.removexattr(path, name)
     for name, value in state.xattrs:
         os.setxattr(path, name, value)
-    if state.mtime:
+    if state.mtime is not None:  # 1970 is a time like any other
         os.utime(path, ns=(state.mtime, state.mtime))

@@ -16,6 +16,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.staging import StagingSettings
+from s3posixfs.fs import saving
 from s3posixfs.fs.attributes import AttributeChanges
 from s3posixfs.fs.caller import Caller
 from tests.faulty_store import FaultyStore
@@ -220,6 +221,41 @@ async def test_a_refusal_is_told_to_the_next_write_and_to_close(
         await close(bed, handle)
         assert bed.store.data(BUCKET, "a") == bytes(offset)
         assert nothing_is_left(bed, tmp_path)
+
+
+async def test_what_a_refused_write_left_is_not_stored_after_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Part of a file must not take the place of the whole one that is there, once there is room
+    again and everybody was told that there was none."""
+    monkeypatch.setattr(saving, "RETRY_SECONDS", 0.01)
+    async with streaming_bed(tmp_path, faulty=FaultyStore) as bed:
+        bed.put("a", b"before")
+        handle = await create(bed, "a", flags=os.O_RDWR | os.O_TRUNC)
+        faulty = bed.signers.daemon().store
+        assert isinstance(faulty, FaultyStore)
+        for operation in ("upload_part", "put"):
+            faulty.fail(operation, S3Error("StorageFull", status=507), times=1000)
+        offset = 0
+        with has_errno(errno.ENOSPC), trio.fail_after(20):
+            while True:
+                offset += await bed.fs.write(handle, offset, bytes(16 * KIB))
+        with has_errno(errno.ENOSPC):
+            await close(bed, handle)
+        faulty.clear()
+        await trio.sleep(0.2)
+        assert bed.store.data(BUCKET, "a") == b"before"
+        bed.pass_time()
+        assert (await bed.walk("a")).attributes.size == len(b"before")
+        # A file of which all was taken is another matter: it is whole, and may be stored yet.
+        handle = await create(bed, "b")
+        faulty.fail("put", S3Error("StorageFull", status=507), times=1000)
+        await bed.fs.write(handle, 0, b"all of it")
+        with has_errno(errno.ENOSPC):
+            await close(bed, handle)
+        faulty.clear()
+        await until(lambda: stored(bed, "b"))
+        assert bed.store.data(BUCKET, "b") == b"all of it"
 
 
 async def test_trouble_that_passes_is_nobodys_error(tmp_path: Path) -> None:
