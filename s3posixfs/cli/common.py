@@ -20,6 +20,20 @@ DEBUG_VARIABLE = "S3POSIXFS_DEBUG"
 FAILED = 1
 INTERRUPTED = 130
 
+# What to do about an error of the system that nothing nearer to it explained.
+_REMEDIES = {
+    errno.ENOENT: "check the name, or make it",
+    errno.EACCES: "run this as a user who may use it, often root",
+    errno.EPERM: "run this as a user who may do so, often root",
+    errno.EROFS: "name something on a filesystem that is not read-only",
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room in that quota",
+    errno.EISDIR: "name a file instead",
+    errno.ENOTDIR: "name a folder instead",
+    errno.ECONNREFUSED: "check that what listens there is running",
+}
+_REMEDY = "see `s3posixfs doctor`, and the log of the kernel (dmesg)"
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -137,11 +151,14 @@ def read_secret_file(name: str) -> str:
             with open(name, encoding="utf-8") as file:
                 text = file.read(65_537)
     except UnicodeDecodeError:
-        raise OperatorError(f"the secret in {name} is not UTF-8 text") from None
+        raise OperatorError(
+            f"the secret in {name} is not UTF-8 text; write it anew as such"
+        ) from None
     lines = text.splitlines()
     if len(lines) != 1:
         raise OperatorError(
-            f"{'standard input' if name == '-' else name} must hold one line, the secret key"
+            f"{'standard input' if name == '-' else name} must hold one line, the secret key; "
+            "write that alone into it"
         )
     return lines[0]
 
@@ -180,14 +197,15 @@ def _status_of(command: Callable[[], object]) -> int:
     except OperatorError as error:
         return _fail(str(error))
     except S3Error as error:
-        return _fail(str(error))
+        return _fail(f"{error}; see `s3posixfs doctor`")
     except BrokenPipeError:
         # Whoever read our output has had enough; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"{where}{error.strerror or errno.errorcode.get(error.errno or 0, error)}")
+        text = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
+        return _fail(f"{where}{text}; {_REMEDIES.get(error.errno or 0, _REMEDY)}")
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()

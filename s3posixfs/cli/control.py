@@ -102,7 +102,9 @@ def ask(path: Path, command: str, *, seconds: float = 10.0, **fields: Any) -> di
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except PermissionError:
-            raise OperatorError(f"only root may ask this mount: {path}") from None
+            raise OperatorError(
+                f"the control socket {path} is closed to you; ask as root, or as who mounted"
+            ) from None
         connection.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
         received = bytearray()
         while not received.endswith(b"\n"):

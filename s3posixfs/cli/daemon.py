@@ -326,7 +326,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _as_operator_error(error: BaseException) -> OperatorError:
     if isinstance(error, OperatorError):
         return error
-    return OperatorError(f"the store refused what the mount needs: {error}")
+    return OperatorError(
+        f"the store refused what the mount needs: {error}; "
+        "give its identity the actions that docs/STORES.md lists"
+    )
 
 
 def _set_up_log(request: MountRequest) -> None:

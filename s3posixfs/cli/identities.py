@@ -48,9 +48,9 @@ def _read(name: str) -> str:
             with open(name, encoding="utf-8") as file:
                 text = file.read(_LARGEST)
     except UnicodeDecodeError:
-        raise OperatorError(f"{name} is not UTF-8 text") from None
+        raise OperatorError(f"{name} is not UTF-8 text; save it as UTF-8") from None
     if len(text) >= _LARGEST:
-        raise OperatorError(f"{name} is too large")
+        raise OperatorError(f"{name} is too large; give it in parts of less than 256 MiB")
     return text
 
 
@@ -157,7 +157,7 @@ def import_(
     if update and force:
         raise click.UsageError("give --update or --force, not both")
     if update and output is None:
-        raise click.UsageError("--update needs --output F")
+        raise click.UsageError("--update needs a file; give --output F")
 
     def run() -> None:
         present, before = _present(output, update=update, force=force)
@@ -172,7 +172,10 @@ def import_(
         parse_identities(text, str(output or "the result"))
         if not imported.identities and not imported.kept:
             reasons = "; ".join(f"{left.name}: {left.reason}" for left in imported.left_out[:3])
-            raise OperatorError(f"nobody could be imported ({reasons})")
+            raise OperatorError(
+                f"nobody could be imported ({reasons}); "
+                "give --passwd FILE that has them, or --uid-from N"
+            )
         if output is not None:
             _write(output, text, replace=update or force)
         if as_json:
@@ -190,7 +193,8 @@ def _present(output: Path | None, *, update: bool, force: bool) -> tuple[Identit
         return None, ""
     if not update:
         raise OperatorError(
-            f"{output} exists; --update adds who is missing there, --force writes it anew"
+            f"{output} exists; give --update to add who is missing there, or --force to write "
+            "it anew"
         )
     text = _read(str(output))
     return parse_identities(text, str(output)), text

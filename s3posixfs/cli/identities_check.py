@@ -13,7 +13,7 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from s3posixfs.cli.findings import Finding
+from s3posixfs.cli.findings import Finding, clock, failed
 from s3posixfs.cli.mount_credentials import credential_settings, own_credentials, sts_client
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import (
@@ -32,9 +32,6 @@ from s3posixfs.s3.check import POLICY, check, explain
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.store import S3ObjectStore
 
-# S3 refuses what is signed 15 minutes off; AWS's SDKs and this client then correct themselves.
-_CLOCK_REFUSED = 900.0
-_CLOCK_CLOSE = 60.0
 _AT_ONCE = 8
 _EXAMPLES = 20  # owners in no identity that are named one by one
 
@@ -64,7 +61,7 @@ class Examination:
         try:
             endpoint = find_endpoint(self._options)
         except OperatorError as error:
-            return [*findings, _failed("store", error)]
+            return [*findings, failed("store", error)]
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -119,7 +116,7 @@ class Examination:
                 try:
                     found = (await StoreIdentities(store).load()).identities
                 except (OperatorError, S3Error) as error:
-                    return [*findings, _failed("identities", error)]
+                    return [*findings, failed("identities", error)]
                 findings.append(Finding("identities", "ok", f"{len(found)} from the store (auto)"))
             settings = credential_settings(options, sts)
             task = progress.add_task("acting as each identity", total=len(found))
@@ -146,14 +143,14 @@ class Examination:
             return "", False
         except S3Error as error:
             if error.code != "AccessDenied":
-                findings.append(_failed(subject, OperatorError(explain(error, store, None))))
+                findings.append(failed(subject, OperatorError(explain(error, store, None))))
                 return "", False
             findings.append(Finding(subject, "note", "may not list buckets, so it has no owner ID"))
             return "", True
         own = _owner_of(answer.body)
         findings.append(Finding(subject, "ok", f"acts as S3 owner {own!r}"))
         off = answer.date - time.time() if answer.date else 0.0
-        findings.append(_clock(off))
+        findings.append(clock(off))
         return own, True
 
 
@@ -161,19 +158,6 @@ def _owner_of(body: memoryview) -> str:
     for owner in xml.children(xml.parse(body), "Owner"):
         return xml.fields(owner).get("ID", "")
     return ""
-
-
-def _clock(off: float) -> Finding:
-    if abs(off) < _CLOCK_CLOSE:
-        return Finding("clock", "ok", "close to the store's")
-    verdict = "failed" if abs(off) >= _CLOCK_REFUSED else "warning"
-    remedy = "set this host's clock, or the store's: timedatectl set-ntp on"
-    return Finding("clock", verdict, f"{off:+.0f} s off the store's", remedy)
-
-
-def _failed(subject: str, error: Exception) -> Finding:
-    text, _, remedy = str(error).partition("; ")
-    return Finding(subject, "failed", text, remedy or "see the message")
 
 
 class _Acting:
@@ -229,7 +213,7 @@ class _Acting:
         except S3Error as error:
             if error.code == "AccessDenied":
                 return Finding(subject, "note", "acts; may not list buckets, so as whom is unknown")
-            return _failed(subject, OperatorError(explain(error, store, None)))
+            return failed(subject, OperatorError(explain(error, store, None)))
         owner_id = _owner_of(answer.body)
         if owner_id in (*identity.owner_ids, *identity.access_keys):
             return Finding(subject, "ok", f"uid {identity.owner.uid} acts as S3 owner {owner_id!r}")
@@ -274,7 +258,7 @@ class _Owners:
                 if token is None:
                     break
         except (OperatorError, S3Error) as error:
-            return [_failed(f"bucket {bucket}", error)]
+            return [failed(f"bucket {bucket}", error)]
         subject = f"bucket {bucket}"
         looked = f"{seen:,} objects" + ("" if token is None else " and more")
         if not unknown:

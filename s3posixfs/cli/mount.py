@@ -92,7 +92,9 @@ def _start_daemon(request: dict[str, Any], log_path: Path) -> None:
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OperatorError(f"cannot write the log {log_path}: {error.strerror}") from None
+        raise OperatorError(
+            f"cannot write the log {log_path}: {error.strerror}; name another with log_file=FILE"
+        ) from None
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as ready, os.fdopen(descriptor, "ab") as log:
         process = subprocess.Popen(
@@ -129,7 +131,10 @@ def _await_ready(process: subprocess.Popen[bytes], ready: IO[bytes]) -> dict[str
         while not received.endswith(b"\n"):
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 process.terminate()
-                return {"error": f"the mount did not answer within {_START_SECONDS:.0f} s"}
+                return {
+                    "error": f"the mount did not answer within {_START_SECONDS:.0f} s; "
+                    "see its log, and `s3posixfs doctor`"
+                }
             data = ready.read(65536)
             if data == b"":
                 break

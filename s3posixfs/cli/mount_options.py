@@ -67,7 +67,7 @@ def _mode(text: str) -> int:
     except ValueError:
         mode = -1
     if not 0 <= mode <= 0o777:
-        raise OptionError(f"needs permission bits in octal such as 0644, not {text!r}")
+        raise OptionError(f"needs a mode in octal such as 0644, not {text!r}")
     return mode
 
 
@@ -313,9 +313,9 @@ def _from_file(path: Path) -> dict[str, Value]:
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
-        raise OperatorError(f"config={path}: {error.strerror}") from None
+        raise OperatorError(f"config={path}: {error.strerror}; name a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OperatorError(f"config={path}: {error}") from None
+        raise OperatorError(f"config={path}: {error}; mend that line") from None
     values: dict[str, Value] = {}
     for name, value in table.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -388,4 +388,4 @@ def _check_together(values: Mapping[str, Value]) -> None:
     for name in ("ca_file", "credentials_file"):
         path = values[name]
         if path is not None and not Path(str(path)).is_file():
-            raise OperatorError(f"{name}={path}: no such file")
+            raise OperatorError(f"{name}={path}: no such file; give the path of one that is there")

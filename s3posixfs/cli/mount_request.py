@@ -89,7 +89,10 @@ def find_endpoint(options: MountOptions) -> Endpoint:
             ) from None
         region = region or "us-east-1"
     except botocore.exceptions.BotoCoreError as error:
-        raise OperatorError(f"the AWS configuration cannot be used: {error}") from None
+        raise OperatorError(
+            f"the AWS configuration cannot be used: {error}; "
+            "mend it, or name another profile with profile=NAME"
+        ) from None
     return Endpoint(url, region)
 
 

@@ -75,9 +75,11 @@ def check_mountpoint(path: Path) -> None:
             f"mountpoint {path} does not exist; make it: `mkdir -p {path}`"
         ) from None
     except OSError as error:
-        raise OperatorError(f"mountpoint {path}: {error.strerror}") from None
+        raise OperatorError(
+            f"mountpoint {path}: {error.strerror}; give a folder that you may reach"
+        ) from None
     if not stat.S_ISDIR(kind):
-        raise OperatorError(f"mountpoint {path} is not a folder")
+        raise OperatorError(f"mountpoint {path} is not a folder; give one")
 
 
 def is_dead(path: Path) -> bool:

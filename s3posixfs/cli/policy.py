@@ -45,7 +45,10 @@ def _read_policy(name: str, *, bucket_policy: bool = False) -> PolicyDocument:
     try:
         return parse_policy(text, bucket_policy=bucket_policy)
     except PolicyError as error:
-        raise OperatorError(f"{'standard input' if name == '-' else name}: {error}") from None
+        raise OperatorError(
+            f"{'standard input' if name == '-' else name}: {error}; "
+            "mend that; s3posixfs-policy(5) describes the language"
+        ) from None
 
 
 def _describe(record: PolicyRecord) -> dict[str, object]:
@@ -156,9 +159,13 @@ def _context(user: UserRecord, conditions: Sequence[str]) -> dict[str, str | Seq
     for text in conditions:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise click.UsageError(f"--condition {text!r} is not KEY=VALUE")
+            raise click.UsageError(
+                f"--condition {text!r} is not KEY=VALUE; write it as aws:SourceIp=10.0.0.1"
+            )
         if not is_known_key(key):
-            raise OperatorError(f"unknown condition key {key!r}")
+            raise OperatorError(
+                f"unknown condition key {key!r}; see s3posixfs-policy(5) for those that there are"
+            )
         given.setdefault(key.lower(), []).append(value)
     context: dict[str, str | Sequence[str]] = {
         "aws:username": user.name,
@@ -209,7 +216,7 @@ def explain(
 
     known = canonical_action(action)
     if known is None:
-        raise OperatorError(f"unknown action {action!r}: one action, such as s3:GetObject")
+        raise OperatorError(f"unknown action {action!r}; give one action, such as s3:GetObject")
     session = None if session_policy is None else _read_policy(session_policy)
     bucket = None if bucket_policy is None else _read_policy(bucket_policy, bucket_policy=True)
     with open_state(state) as opened:

@@ -25,7 +25,10 @@ def remount(path: Path, names: list[str]) -> None:
     """
     here = mount_at(path)
     if here is None or here.filesystem != FILESYSTEM_TYPE:
-        raise OperatorError(f"{path} is not a mount of s3posixfs, so there is nothing to remount")
+        raise OperatorError(
+            f"{path} is not a mount of s3posixfs, so there is nothing to remount; "
+            "see `s3posixfs status`"
+        )
     flags = remount_flags(names)
     status = None if flags & READ_ONLY_FLAG else ask(control_socket(path), "status")
     if status is not None and status.get("read_only"):
@@ -41,4 +44,6 @@ def remount(path: Path, names: list[str]) -> None:
         raise OperatorError(
             f"{path} is busy: files are open there for writing; `fuser -vm {path}` names who has"
         )
-    raise OperatorError(f"cannot remount {path}: {os.strerror(number)}")
+    raise OperatorError(
+        f"cannot remount {path}: {os.strerror(number)}; unmount it and mount it anew"
+    )

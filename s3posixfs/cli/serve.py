@@ -25,7 +25,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     elif ":" in host:
         colon = ""
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise OperatorError(f"--listen {text!r} is not HOST:PORT, such as 127.0.0.1:9000")
+        raise OperatorError(f"--listen {text!r} is not HOST:PORT; give it as 127.0.0.1:9000")
     return host, int(port)
 
 

@@ -123,7 +123,10 @@ def assume_role(
         try:
             credentials = trio.run(ask)
         except CredentialsError as error:
-            raise OperatorError(f"no credentials from {endpoint_url}: {error.cause}") from error
+            raise OperatorError(
+                f"no credentials from {endpoint_url}: {error.cause}; "
+                "check the URL, the key pair, and that its policy allows sts:AssumeRole"
+            ) from error
         _show(credentials, as_json)
 
     run_command(run)
@@ -143,7 +146,7 @@ def _policy(path: Path) -> str:
     try:
         return compact_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OperatorError(f"{path} is not JSON: {error}") from None
+        raise OperatorError(f"{path} is not JSON: {error}; mend that") from None
 
 
 def _show(credentials: Credentials, as_json: bool) -> None:

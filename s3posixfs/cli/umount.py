@@ -43,7 +43,7 @@ def _detach(path: Path) -> None:
             f"{path} is busy: programs have files or folders open there; "
             f"`fuser -vm {path}` names them"
         )
-    raise OperatorError(f"cannot unmount {path}: {done.stderr.strip()}")
+    raise OperatorError(f"cannot unmount {path}: {done.stderr.strip()}; see `s3posixfs doctor`")
 
 
 @contextmanager
@@ -103,9 +103,11 @@ def unmount(path: Path, *, leave_kept: bool = False) -> None:
     """
     here = mount_at(path)
     if here is None:
-        raise OperatorError(f"nothing is mounted at {path}")
+        raise OperatorError(f"nothing is mounted at {path}; `s3posixfs status` lists all mounts")
     if here.filesystem != FILESYSTEM_TYPE:
-        raise OperatorError(f"{path} is a {here.filesystem} mount, not one of s3posixfs")
+        raise OperatorError(
+            f"{path} is a {here.filesystem} mount, not one of s3posixfs; use umount(8)"
+        )
     socket = control_socket(path)
     try:
         status = ask(socket, "status")
@@ -129,7 +131,7 @@ def unmount(path: Path, *, leave_kept: bool = False) -> None:
         if daemon is not None and not select.select([daemon], [], [], _END_SECONDS)[0]:
             raise OperatorError(
                 f"{path} is unmounted, but its daemon (process {pid}) still has something to "
-                "upload; its log says what"
+                "upload; see its log for what"
             )
 
 

@@ -45,7 +45,9 @@ def by_force(mountpoint: str, flags: Sequence[str]) -> None:
     words = ["umount", "-i", *flags, "--", os.path.abspath(mountpoint)]
     done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
     if done.returncode:
-        raise OperatorError(f"cannot unmount {mountpoint}: {done.stderr.strip()}")
+        raise OperatorError(
+            f"cannot unmount {mountpoint}: {done.stderr.strip()}; see `s3posixfs doctor`"
+        )
 
 
 def main() -> None:

@@ -191,6 +191,14 @@ class ProfileProvider(_Fetching):
     def _where(self) -> str:
         return f"profile {self._profile!r}" if self._profile else "the AWS configuration"
 
+    @staticmethod
+    def method_of(profile: str | None, credentials_file: Path | None) -> str:
+        """By which of boto3's ways the configuration gives credentials, for people. Blocking."""
+        session = _session(profile)
+        if credentials_file is not None:
+            session.set_config_variable("credentials_file", str(credentials_file))
+        return str(getattr(session.get_credentials(), "method", "nowhere"))
+
     def _load(self) -> Credentials:
         from botocore.exceptions import BotoCoreError, ClientError
 

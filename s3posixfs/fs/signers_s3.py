@@ -84,9 +84,13 @@ class FileIdentities:
             seen = self._stamp()
             text = self._path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise OperatorError(f"identities={self._path}: not UTF-8 text") from None
+            raise OperatorError(
+                f"identities={self._path}: not UTF-8 text; save it as UTF-8"
+            ) from None
         except OSError as error:
-            raise OperatorError(f"identities={self._path}: {error.strerror}") from None
+            raise OperatorError(
+                f"identities={self._path}: {error.strerror}; name a file that the mount may read"
+            ) from None
         found = parse_identities(text, str(self._path))
         # Only now: a name that the host does not know yet may be there a moment later.
         self._seen = seen
@@ -96,7 +100,9 @@ class FileIdentities:
         try:
             return await trio.to_thread.run_sync(self._stamp) != self._seen
         except OSError as error:
-            raise OperatorError(f"identities={self._path}: {error.strerror}") from None
+            raise OperatorError(
+                f"identities={self._path}: {error.strerror}; name a file that the mount may read"
+            ) from None
 
     def _stamp(self) -> tuple[int, int, int]:
         found = os.stat(self._path)

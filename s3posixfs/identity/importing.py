@@ -62,10 +62,12 @@ def _documents(text: str, tool: str) -> Iterator[object]:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise OperatorError(
-                f"line {error.lineno} is not JSON as {tool} prints it ({error.msg})"
+                f"line {error.lineno} is not JSON ({error.msg}); give it what {tool} prints"
             ) from None
         except RecursionError:
-            raise OperatorError(f"this is not JSON as {tool} prints it (too deep)") from None
+            raise OperatorError(
+                f"this is JSON nested too deep; give it what {tool} prints"
+            ) from None
         yield value
 
 
@@ -84,7 +86,7 @@ def _records(text: str, tool: str) -> list[Mapping[str, object]]:
         elif isinstance(value, str) and tool == "radosgw-admin":
             raise OperatorError(_NAMES_ONLY)
         else:
-            raise OperatorError(f"this is no list of users as {tool} prints it")
+            raise OperatorError(f"this is no list of users; give it what {tool} prints")
     if not found:
         raise OperatorError(f"there is no user in it; give it what {tool} prints")
     return found
@@ -130,7 +132,9 @@ def weka_users(text: str) -> list[ForeignUser]:
         owner = PosixOwner(uid, gid if gid is not None else uid) if uid is not None else None
         users[name] = ForeignUser(name, (name,), owner)
     if not users:
-        raise OperatorError("no user in it has the role s3, so there is nobody to import")
+        raise OperatorError(
+            "no user in it has the role s3, so there is nobody to import; make one there first"
+        )
     return list(users.values())
 
 

@@ -168,12 +168,17 @@ def _tables(text: str, source: str) -> list[dict[str, object]]:
     except tomllib.TOMLDecodeError as error:
         found = re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", str(error), re.DOTALL)
         if found is None:
-            raise OperatorError(f"{source}, line {text.count(chr(10)) + 1}: {error}") from None
-        raise OperatorError(f"{source}, line {found.group(2)}: {found.group(1)}") from None
+            raise OperatorError(
+                f"{source}, line {text.count(chr(10)) + 1}: {error}; mend that"
+            ) from None
+        raise OperatorError(
+            f"{source}, line {found.group(2)}: {found.group(1)}; mend that line"
+        ) from None
     for name in document:
         if name != "identity":
             raise OperatorError(
-                f"{source}: unknown key '{name}': the file holds [[identity]] tables only"
+                f"{source}: unknown key '{name}': the file holds [[identity]] tables only; "
+                "remove it"
             )
     tables = document.get("identity", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -186,28 +191,30 @@ def _identity(
 ) -> Identity:
     for name in table:
         if name not in _FIELDS:
-            raise places.error(index, name, f"unknown key '{name}': there are {', '.join(_FIELDS)}")
+            raise places.error(
+                index, name, f"unknown key '{name}'; use one of {', '.join(_FIELDS)}"
+            )
     for name in ("name", "uid"):
         if name not in table:
-            raise places.error(index, None, f"this identity has no {name}")
+            raise places.error(index, None, f"this identity has no {name}; add it")
 
     def text(name: str) -> str:
         value = table[name]
         if not isinstance(value, str) or not value or not value.isprintable():
-            raise places.error(index, name, f"{name} is no printable text")
+            raise places.error(index, name, f"{name} is no printable text; write it in quotes")
         return value
 
     def texts(name: str) -> tuple[str, ...]:
         value = table.get(name, [])
         if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
-            raise places.error(index, name, f'{name} is no list of texts, such as ["alice"]')
+            raise places.error(index, name, f'{name} is no list of texts; write it as ["alice"]')
         return tuple(dict.fromkeys(value))
 
     owner = _owner(index, table, places, users)
     role_arn = text("role_arn") if "role_arn" in table else None
     if role_arn is not None and _ROLE_ARN.fullmatch(role_arn) is None:
         raise places.error(
-            index, "role_arn", f"{role_arn!r} is no role ARN, such as arn:aws:iam:::user/alice"
+            index, "role_arn", f"{role_arn!r} is no role ARN; write it as arn:aws:iam:::user/alice"
         )
     return Identity(
         text("name"),
@@ -228,23 +235,33 @@ def _owner(
         try:
             known = users.user(uid)
         except KeyError:
-            raise places.error(index, "uid", f"this host has no user named {uid!r}") from None
+            raise places.error(
+                index,
+                "uid",
+                f"this host has no user named {uid!r}; add that user, or give a number",
+            ) from None
         uid, primary = known.uid, known.gid
     gid = table.get("gid", primary)
     if gid is None:
-        raise places.error(index, None, "this identity has no gid")
+        raise places.error(index, None, "this identity has no gid; add it")
     if isinstance(gid, str):
         try:
             gid = users.group(gid)
         except KeyError:
-            raise places.error(index, "gid", f"this host has no group named {gid!r}") from None
+            raise places.error(
+                index,
+                "gid",
+                f"this host has no group named {gid!r}; add that group, or give a number",
+            ) from None
     return PosixOwner(_posix_id(index, "uid", uid, places), _posix_id(index, "gid", gid, places))
 
 
 def _posix_id(index: int, name: str, value: object, places: _Places) -> int:
     if not _is_posix_id(value):
         raise places.error(
-            index, name, f"{name} is neither a number from 0 to {MAX_POSIX_ID} nor a name"
+            index,
+            name,
+            f"{name} is neither a number from 0 to {MAX_POSIX_ID} nor a name; give one of both",
         )
     return value
 
@@ -266,7 +283,8 @@ def _shared(numbered: Sequence[tuple[int, Identity]], places: _Places) -> Iterat
                 yield places.error(
                     index,
                     name,
-                    f"{name} {value!r} is given to {holder!r} ({places.short(first, key)}) already",
+                    f"{name} {value!r} is given to {holder!r} ({places.short(first, key)}) "
+                    "already; remove it from one of them",
                 )
 
 
@@ -277,7 +295,8 @@ def identities_from_json(data: str | bytes | Mapping[str, object]) -> IdentityMa
     assuming ``arn:aws:iam:::user/NAME``. Raises OperatorError where it is anything else.
     """
     problem = OperatorError(
-        "the store's answer is no identity map: identities=auto needs the embedded store"
+        "the store's answer is no identity map: identities=auto needs the embedded store; "
+        "write an identity file and give identities=FILE"
     )
     if isinstance(data, str | bytes):
         try:

@@ -13,8 +13,9 @@ from s3posixfs.s3.xml import parse_fields
 POLICY = RetryPolicy(attempts=4, base=0.2, cap=1.0, deadline=10.0)
 
 
-async def check(store: S3ObjectStore, bucket: str | None, *, prefix: str = "") -> None:
-    """Ask for one row of the bucket's listing below ``prefix`` (None: for the buckets).
+async def check(store: S3ObjectStore, bucket: str | None, *, prefix: str = "") -> float:
+    """Ask for one row of the bucket's listing below ``prefix`` (None: for the buckets); the
+    store's time, in seconds since the epoch, or 0 where it tells none.
 
     Raises OperatorError with one line that says what to do. Not a HEAD: its refusal says no
     code. An identity that may not list at all is refused here, as nothing would be seen.
@@ -28,6 +29,7 @@ async def check(store: S3ObjectStore, bucket: str | None, *, prefix: str = "") -
         parse_fields(answer.body, expected)
     except S3Error as error:
         raise OperatorError(explain(error, store, bucket)) from error
+    return answer.date
 
 
 def explain(error: S3Error, store: S3ObjectStore, bucket: str | None) -> str:
@@ -42,7 +44,7 @@ def explain(error: S3Error, store: S3ObjectStore, bucket: str | None) -> str:
         if error.kind == "resolve":
             return f"{url}: {error.message}; check endpoint_url and DNS"
         if error.kind == "connect":
-            return f"cannot reach {url}: {error.message}; is the store running, the port right?"
+            return f"cannot reach {url}: {error.message}; check the port, and that the store runs"
         if error.kind == "garbled":
             return f"{url} does not answer as an S3 store ({error.message}); check endpoint_url"
         return f"{url}: {error.message}; try again, or check that this is an S3 endpoint"
@@ -51,11 +53,14 @@ def explain(error: S3Error, store: S3ObjectStore, bucket: str | None) -> str:
         case "NoSuchBucket":
             return f"there is no bucket {bucket!r} at {url}; create it, or check the name"
         case "InvalidBucketName":
-            return f"{bucket!r} is no valid bucket name"
+            return f"{bucket!r} is no valid bucket name; give 3 to 63 of a-z, 0-9, - and ."
         case "InvalidAccessKeyId":
             return f"{url} does not know the access key of {who}; check profile or key"
         case "SignatureDoesNotMatch":
-            return f"{url} refuses the signature of {who}: the secret key is wrong"
+            return (
+                f"{url} refuses the signature of {who}: the secret key is wrong; "
+                "put the right one into its profile"
+            )
         case "AccessDenied" | "AllAccessDisabled":
             action = "s3:ListBucket" if bucket is not None else "s3:ListAllMyBuckets"
             text = f"{who} may not read {where} at {url}; it needs a policy that allows {action}"
@@ -77,4 +82,4 @@ def explain(error: S3Error, store: S3ObjectStore, bucket: str | None) -> str:
             return f"{url} does not answer as an S3 store; check endpoint_url"
     if error.status >= 500:
         return f"{url} is in trouble ({error}); try again"
-    return f"{where} at {url}: {error}"
+    return f"{where} at {url}: {error}; see the log of the store for that request"

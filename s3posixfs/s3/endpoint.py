@@ -50,6 +50,8 @@ def parse_endpoint(url: str, *, path_style: bool = True) -> Endpoint:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise OperatorError(f"endpoint_url {url!r}: give http://HOST:PORT or https://HOST")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise OperatorError(f"endpoint_url {url!r} must end after the host and port")
+        raise OperatorError(
+            f"endpoint_url {url!r} must end after the host and port; remove the rest"
+        )
     tls = parts.scheme == "https"
     return Endpoint(tls, parts.hostname, port or (443 if tls else 80), path_style)

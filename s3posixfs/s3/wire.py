@@ -107,9 +107,13 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     except FileNotFoundError:
-        raise OperatorError(f"no such CA file: {ca_file}") from None
+        raise OperatorError(
+            f"no such CA file: {ca_file}; give ca_file=FILE that is there"
+        ) from None
     except (OSError, ssl.SSLError):
-        raise OperatorError(f"{ca_file} holds no PEM certificate that can be read") from None
+        raise OperatorError(
+            f"{ca_file} holds no PEM certificate that can be read; give ca_file=FILE that does"
+        ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -70,7 +70,7 @@ def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None and config.tls_key is None:
         return None
     if config.tls_cert is None or config.tls_key is None:
-        raise OperatorError("TLS needs both --tls-cert and --tls-key")
+        raise OperatorError("TLS needs both --tls-cert and --tls-key; give both")
     for option, path in (("--tls-cert", config.tls_cert), ("--tls-key", config.tls_key)):
         try:
             path.read_bytes()
@@ -88,7 +88,8 @@ def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
         reason = getattr(error, "reason", None) or error
         raise OperatorError(
             f"--tls-cert {config.tls_cert} and --tls-key {config.tls_key} are not a certificate "
-            f"and its unencrypted key in PEM form ({reason})"
+            f"and its unencrypted key in PEM form ({reason}); "
+            "name two files that belong together"
         ) from None
     return context
 
@@ -152,7 +153,7 @@ def _lowered(variable: str, default: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise OperatorError(f"{variable} must be a whole number of seconds")
+        raise OperatorError(f"{variable} must be a whole number of seconds; set it so, or unset it")
     return min(int(text), default)
 
 

@@ -159,11 +159,15 @@ class State(SessionState):
         check_role(role)
         check_owner(owner)
         if exists(cursor, "users", "name", name):
-            raise Refused("EntityAlreadyExists", f"there is a user named {name!r} already")
+            raise Refused(
+                "EntityAlreadyExists",
+                f"there is a user named {name!r} already; choose another name",
+            )
         (users,) = cursor.execute("SELECT count(*) FROM users").fetchone()
         if users >= MAX_USERS:
             raise Refused(
-                "LimitExceeded", f"there are {MAX_USERS:,} users, which is the most there can be"
+                "LimitExceeded",
+                f"there are {MAX_USERS:,} users, which is the most there can be; remove one first",
             )
         cursor.execute(
             "INSERT INTO users VALUES (?, ?, ?, ?, 1, ?)",

@@ -90,7 +90,10 @@ def _explaining(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise OperatorError(f"the state in {path} can't be used: {error}") from error
+        raise OperatorError(
+            f"the state in {path} can't be used: {error}; "
+            "see whether its disk is full, else restore a backup"
+        ) from error
 
 
 class Database:
@@ -179,7 +182,9 @@ def is_ready(directory: Path) -> bool:
         finally:
             connection.close()
     if version > SCHEMA_VERSION:
-        raise OperatorError(f"the state in {directory} was made by a newer version of s3posixfs")
+        raise OperatorError(
+            f"the state in {directory} was made by a newer version of s3posixfs; install that one"
+        )
     return version == SCHEMA_VERSION
 
 

@@ -54,7 +54,8 @@ class PolicyState(StateReader):
                 if policies >= MAX_POLICIES:
                     raise Refused(
                         "LimitExceeded",
-                        f"there are {MAX_POLICIES:,} policies, which is the most there can be",
+                        f"there are {MAX_POLICIES:,} policies, which is the most there can be; "
+                        "remove one first",
                     )
             cursor.execute(
                 "INSERT INTO policies (name, document, created, description) VALUES (?, ?, ?, ?)"
@@ -65,7 +66,10 @@ class PolicyState(StateReader):
     def remove_policy(self, name: str) -> None:
         """Remove a policy; refused while it is attached to a user."""
         if name in PREDEFINED:
-            raise Refused("ValidationError", f"{name} is a predefined policy and can't be removed")
+            raise Refused(
+                "ValidationError",
+                f"{name} is a predefined policy and can't be removed; detach it from users instead",
+            )
         with self._database.transaction() as cursor:
             if not exists(cursor, "policies", "name", name):
                 raise no_such_policy(name)
@@ -119,9 +123,16 @@ class PolicyState(StateReader):
                 raise no_such_user(user)
             old = _policy_name(cursor, user)
             if old is None:
-                raise Refused("NoSuchEntity", f"no policy is attached to {user}")
+                raise Refused(
+                    "NoSuchEntity",
+                    f"no policy is attached to {user}; see `s3posixfs user show {user}`",
+                )
             if name is not None and old != (name, False):
-                raise Refused("NoSuchEntity", f"the policy {name} is not attached to {user}")
+                raise Refused(
+                    "NoSuchEntity",
+                    f"the policy {name} is not attached to {user}; "
+                    f"see `s3posixfs user show {user}`",
+                )
             cursor.execute("DELETE FROM attachments WHERE user = ?", (user,))
             cursor.execute("DELETE FROM inline_policies WHERE user = ?", (user,))
             return old[0]
@@ -150,7 +161,10 @@ class PolicyState(StateReader):
                 raise no_such_user(user)
             cursor.execute("DELETE FROM inline_policies WHERE user = ? AND name = ?", (user, name))
             if cursor.rowcount == 0:
-                raise Refused("NoSuchEntity", f"{user} has no policy {name!r} of its own")
+                raise Refused(
+                    "NoSuchEntity",
+                    f"{user} has no policy {name!r} of its own; see `s3posixfs user show {user}`",
+                )
 
 
 def has_policy(cursor: sqlite3.Cursor, user: str) -> bool:

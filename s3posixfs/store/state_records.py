@@ -127,7 +127,8 @@ def check_access_key(access_key: str) -> None:
         )
     if access_key.startswith(SESSION_KEY_PREFIX):
         raise OperatorError(
-            f"an access key can't begin with {SESSION_KEY_PREFIX}: those are temporary keys"
+            f"an access key can't begin with {SESSION_KEY_PREFIX}: those are temporary keys; "
+            "choose another"
         )
 
 
@@ -146,13 +147,13 @@ def check_secret(secret: str) -> None:
     if len(secret) > MAX_SECRET:
         raise OperatorError(f"the secret key is too long: at most {MAX_SECRET} characters")
     if not secret.isprintable() or " " in secret:
-        raise OperatorError("the secret key holds spaces or control characters")
+        raise OperatorError("the secret key holds spaces or control characters; choose one without")
 
 
 def check_role(role: str) -> None:
     """Raises OperatorError unless there is such a role."""
     if role not in ROLES:
-        raise OperatorError(f"{role!r} is no role: {' or '.join(ROLES)}")
+        raise OperatorError(f"{role!r} is no role; give {' or '.join(ROLES)}")
 
 
 def check_owner(owner: PosixOwner) -> None:

@@ -151,7 +151,8 @@ def test_what_cannot_be_imported(text: str, said: str, passwd: Path) -> None:
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     for words in (("import", "--from", "weka"), ("list",)):
         _, told = program(*words, tmp_path / "none", status=1)
-        assert told == f"s3posixfs: {tmp_path}/none: No such file or directory\n"
+        said = "No such file or directory; check the name, or make it"
+        assert told == f"s3posixfs: {tmp_path}/none: {said}\n"
     assert verdicts(tmp_path / "none", status=1)["file"]["verdict"] == "failed"
 
 

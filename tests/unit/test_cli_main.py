@@ -40,10 +40,14 @@ def raising(error: BaseException) -> Callable[[], object]:
         (
             S3Error("NoSuchBucket", "there is none", status=404),
             1,
-            "s3posixfs: NoSuchBucket: there is none",
+            "s3posixfs: NoSuchBucket: there is none; see `s3posixfs doctor`",
         ),
-        (FileNotFoundError(2, "No such file", "/x"), 1, "s3posixfs: /x: No such file"),
-        (OSError(28, "No space left on device"), 1, "s3posixfs: No space left on device"),
+        (
+            FileNotFoundError(2, "No such file", "/x"),
+            1,
+            "s3posixfs: /x: No such file; check the name, or make it",
+        ),
+        (OSError(28, "No space left"), 1, "s3posixfs: No space left; make room on that disk"),
         (click.ClickException("nope"), 1, "s3posixfs: nope"),
         (click.Abort(), 130, ""),
         (KeyboardInterrupt(), 130, ""),

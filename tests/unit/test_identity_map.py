@@ -102,7 +102,7 @@ WRONG = {
     "single brackets": ('[identity]\nname = "a"\n', r"ids.toml: write \[\[identity\]\]"),
     "unknown key": (
         ALICE + '"owner_id" = "alice"\n',
-        "ids.toml, line 6: unknown key 'owner_id': there are name, access_keys",
+        "ids.toml, line 6: unknown key 'owner_id'; use one of name, access_keys",
     ),
     "no name": ("\n\n[[identity]]\nuid = 1\ngid = 1\n", "line 3: this identity has no name"),
     "no uid": (ALICE + '\n[[identity]]\nname = "bob"\n', "line 7: this identity has no uid"),
@@ -123,7 +123,7 @@ WRONG = {
     ),
     "no list": (
         '[[identity]]\nname = "a"\nuid = 1\ngid = 1\naccess_keys = "a"\n',
-        r'line 5: access_keys is no list of texts, such as \["alice"\]',
+        r'line 5: access_keys is no list of texts; write it as \["alice"\]',
     ),
     "list of numbers": (
         '[[identity]]\nname = "a"\nuid = 1\ngid = 1\nowner_ids = [1]\n',

@@ -74,7 +74,10 @@ class Layout:
                 os.link(name, _KEY_FILE, src_dir_fd=self.internal, dst_dir_fd=self.internal)
             os.unlink(name, dir_fd=self.internal)
             os.fsync(self.internal)
-        raise OperatorError(f"{INTERNAL}/{_KEY_FILE} can't be made in the store's root")
+        raise OperatorError(
+            f"{INTERNAL}/{_KEY_FILE} can't be made in the store's root; "
+            "make that folder writable, and see whether its disk is full"
+        )
 
     def _keep(self, fd: int) -> int:
         self._open.append(fd)
