@@ -56,7 +56,9 @@ class Creator:
             # Another host's new file may not be written over in the belief that there is none.
             # With write-back the upload sees it.
             replaces = bool(flags & (os.O_EXCL | os.O_TRUNC)) or state.writes_back
-            existing = await self._resolver.existing(parent, name, certain=not replaces)
+            existing = await self._resolver.existing(
+                parent, name, caller.pid, "create", certain=not replaces
+            )
             if existing is not None:
                 if flags & os.O_EXCL:
                     raise refusal(EEXIST)
@@ -111,7 +113,7 @@ class Creator:
         state = self._state
         directory = stat.S_ISDIR(mode)
         async with self._folders.changing(parent), state.gate.working_in(parent):
-            if await self._resolver.existing(parent, name) is not None:
+            if await self._resolver.existing(parent, name, caller.pid, "other") is not None:
                 raise refusal(EEXIST)
             bucket, key = self._new_key(parent, name, directory=directory)
             signer = await self._may_add(parent, caller)
@@ -138,7 +140,7 @@ class Creator:
 
     async def _make_bucket(self, parent: Inode, name: bytes, caller: Caller) -> Inode:
         async with self._folders.changing(parent):
-            if await self._resolver.existing(parent, name) is not None:
+            if await self._resolver.existing(parent, name, caller.pid, "other") is not None:
                 raise refusal(EEXIST)
             self._state.writable()
             signer = self._state.access.signer(caller)

@@ -23,6 +23,7 @@ from s3posixfs.fs.attributes import (
     AttributeChanges,
     Entry,
     FileAttributes,
+    NoEntry,
     Opened,
     Space,
 )
@@ -44,6 +45,7 @@ from s3posixfs.fs.host_groups import HostGroups
 from s3posixfs.fs.inodes import Inode, InodeTable
 from s3posixfs.fs.known_metadata import KnownMetadata
 from s3posixfs.fs.listing import ListingCache
+from s3posixfs.fs.makers import Makers
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.object_moves import ObjectMover
@@ -102,6 +104,7 @@ class FileSystem:
             listings=ListingCache(config.metadata_ttl, config.listed_entries),
             known=KnownMetadata(config.known_metadata),
             gate=SubtreeGate(table),
+            makers=Makers(clock),
             started_ns=started_ns,
         )
         self._entries, heads, buckets = Entries(state), ObjectHeads(state), BucketsFolder(state)
@@ -225,7 +228,16 @@ class FileSystem:
         """The file at a name; :class:`NoEntry` says for how long there is none."""
         directory = self._state.directory(parent)
         self._state.access.signer(caller)  # EACCES for who is denied altogether
-        return self._counted(await self._resolver.child(directory, name))
+        makers = self._state.makers
+        expected = makers.expects(caller.pid)
+        try:
+            inode = await self._resolver.child(directory, name, new=expected)
+        except NoEntry:
+            makers.missed(caller.pid, parent, name)
+            raise
+        if not inode.is_directory:
+            makers.found(caller.pid)
+        return self._counted(inode)
 
     def forget(self, inode: int, count: int) -> None:
         """The kernel drops ``count`` lookups of an inode."""

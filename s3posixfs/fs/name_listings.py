@@ -10,9 +10,10 @@ from s3posixfs.fs.paging import load_page
 # So many names of one folder asked for within the time to live, and its listing is fetched, which
 # answers for all of them; unless it takes more than a page.
 CROWD = 4
-# With write-back a folder's listing, of so many pages at most, answers for names that are not there
-# for so many times as long as it took.
+# A folder's listing, of so many pages at most, answers for names that are about to be made, and
+# with write-back for all that are not there, for so many times as long as it took.
 MOST_PAGES = 200
+PAGES_FOR_NEW = 10
 LISTING_SHARE = 20
 
 
@@ -48,13 +49,18 @@ class NameListings:
         limit = config.new_folder_ttl if listing.made_here else config.absence_ttl
         return limit - (self._state.now() - seen)
 
-    async def missing_for(self, folder: Inode, name: bytes) -> float:
-        """With write-back: the seconds for which a name counts as missing, 0 where that is not
-        known. Who makes many files is not to wait for S3 each time: a listing of the folder says
+    async def missing_for(self, folder: Inode, name: bytes, *, new: bool) -> float:
+        """The seconds for which a name counts as missing, 0 where that is not known; with
+        write-back, or where the name is ``new``, about to be made.
+
+        Who makes many files is not to wait for S3 each time: a listing of the folder says
         what is there, for the time to live, or for long enough that listings are a small part of
         all work. What another host makes meanwhile is found at the upload, as a conflict."""
         state = self._state
         ttl = state.config.metadata_ttl
+        most_pages = MOST_PAGES if state.writes_back else PAGES_FOR_NEW
+        if new and ttl and folder.listing is None:
+            state.listings.begin(folder, state.now())
         for attempt in range(2):
             listing = folder.listing
             if listing is None or not ttl:
@@ -66,16 +72,18 @@ class NameListings:
                     return min(left, ttl)
             elif listing.complete and state.listings.fresh(folder, state.now()) is listing:
                 return 0.0  # it is there
-            if attempt or listing.asked < CROWD:
+            if attempt or (listing.asked < CROWD and not new):
                 return 0.0
-            await self._load_all(folder)
+            if not listing.complete and listing.pages >= most_pages:
+                return 0.0  # too many names
+            await self._load_all(folder, most_pages)
         return 0.0
 
-    async def _load_all(self, folder: Inode) -> None:
+    async def _load_all(self, folder: Inode, most_pages: int) -> None:
         state = self._state
         began = state.now()
         listing = state.listings.begin(folder, began)
-        while not listing.complete and listing.pages < MOST_PAGES:
+        while not listing.complete and listing.pages < most_pages:
             await load_page(state, folder, listing)
         listing.took += state.now() - began
         listing.asked = max(listing.asked, CROWD)

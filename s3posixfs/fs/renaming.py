@@ -84,7 +84,9 @@ class Renamer:
             raise refusal(EXDEV)
         async with self._folders.changing(old_parent, new_parent):
             source = await self._resolver.child(old_parent, old_name, whole=True)
-            target = await self._resolver.existing(new_parent, new_name)
+            target = await self._resolver.existing(
+                new_parent, new_name, caller.pid, "rename"
+            )
             if target is source:
                 return
             self._check_kinds(source, target, new_parent, flags)

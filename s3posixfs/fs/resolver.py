@@ -15,6 +15,7 @@ from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.key_lookup import KeyLookup
 from s3posixfs.fs.lookahead import LookAhead
+from s3posixfs.fs.makers import How
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.name_listings import NameListings
 from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
@@ -42,12 +43,19 @@ class Resolver:
     # Names.
 
     async def child(
-        self, parent: Inode, name: bytes, *, certain: bool = False, whole: bool = False
+        self,
+        parent: Inode,
+        name: bytes,
+        *,
+        certain: bool = False,
+        whole: bool = False,
+        new: bool = False,
     ) -> Inode:
         """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG.
 
         ``certain``: that there is none is not to be taken from memory. ``whole``: a row of a
-        listing does not do, as what the object's metadata says is to be kept.
+        listing does not do, as what the object's metadata says is to be kept. ``new``: there is
+        to be none, and the caller is about to make it.
         """
         state = self._state
         if len(name) > MAX_NAME_BYTES:
@@ -63,9 +71,11 @@ class Resolver:
                 found = await self._buckets.child(name)
                 await self.refresh(found, whole=whole)
                 return found
-            if state.writes_back and not certain:
-                left = await self._listings.missing_for(parent, name)
+            if (state.writes_back or new) and not certain:
+                left = await self._listings.missing_for(parent, name, new=new)
                 if left > 0:
+                    if not state.writes_back:  # it holds for who makes it, not for others
+                        left = min(left, state.config.absence_ttl)
                     raise self._no_entry(parent, name, left)
             serial, known_serial = parent.serial, known.serial if known else 0
             listing = await self._listings.glance(parent)
@@ -115,10 +125,23 @@ class Resolver:
         self._state.table.gone(parent, name)
         return NoEntry(name, seconds)
 
-    async def existing(self, parent: Inode, name: bytes, *, certain: bool = False) -> Inode | None:
-        """The inode at a name, or ``None``."""
+    async def existing(
+        self,
+        parent: Inode,
+        name: bytes,
+        thread: int,
+        how: How,
+        *,
+        certain: bool = False,
+    ) -> Inode | None:
+        """The inode at a name that the thread is about to make, or ``None``."""
+        makers = self._state.makers
+        expected = makers.expects(thread)
+        just_missed = makers.makes(thread, parent.number, name, how)
+        if just_missed and not certain and name not in parent.children:
+            return None
         try:
-            return await self.child(parent, name, certain=certain)
+            return await self.child(parent, name, certain=certain, new=expected)
         except NoEntry:
             return None
 
