@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from errno import EACCES, EIO, ENOTEMPTY
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.data.rename_notes import RenameNote, Step
 from s3posixfs.fs.concurrently import for_each
-from s3posixfs.fs.key_pairs import Pair, Pairs, Rows, is_copied
+from s3posixfs.fs.key_pairs import Pair, Pairs, Rows, is_copied, is_copy
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.object_moves import Move, ObjectMover
@@ -57,6 +57,8 @@ class FolderMover:
         self._at_work: set[Path] = set()
         self._said: dict[Path, str] = {}
         self._wake = trio.Event()
+        # Keeps this mount from writing below both names of what an earlier one left.
+        self.holding: Callable[[RenameNote], AbstractAsyncContextManager[None]] = _not_held
 
     async def move(
         self, bucket: str, prefix: str, new_bucket: str, new_prefix: str, signer: Signer
@@ -125,6 +127,8 @@ class FolderMover:
             self._at_work.add(path)
             try:
                 await self._finish(path, note)
+            except (S3Error, OSError) as error:  # of what had to be stored first
+                self._say(path, f"the renaming of {note} is not finished: {error}")
             finally:
                 self._at_work.discard(path)
 
@@ -143,7 +147,8 @@ class FolderMover:
         elif signer is None:
             self._say(path, f"the renaming of {note} waits for credentials of {note.identity}")
         else:
-            await self._try(path, note, signer)
+            async with self.holding(note):
+                await self._try(path, note, signer)
 
     async def _try(self, path: Path, note: RenameNote, signer: Signer) -> None:
         undoes = note.step == _UNDOING[note.step]
@@ -248,15 +253,23 @@ class FolderMover:
                 raise error
 
     async def _rename_all(self, note: RenameNote, signer: Signer) -> None:
-        async def one(found: ObjectStat) -> None:
-            rest = found.key[len(note.prefix) :]
+        async def one(pair: Pair) -> None:
+            old, new = pair.old, pair.new
+            if old is None:
+                return
             try:
-                await signer.store.rename(note.bucket, found.key, note.new_prefix + rest)
+                if pair.rest and new is not None and new.last_modified > old.last_modified:
+                    # Written under the new name, after a crash, by who saw that free.
+                    await self._delete(signer, note.bucket, [old.key])
+                else:
+                    await signer.store.rename(note.bucket, old.key, note.new_prefix + pair.rest)
             except S3Error as error:
                 if not absent(error):  # others removed it meanwhile
                     raise
 
-        await self._each(note.bucket, note.prefix, one)
+        pairs = self._pairs(note)
+        while page := await pairs.take():
+            await for_each(page, one, limit=self._state.config.parallel_requests)
 
     # Backwards.
 
@@ -281,7 +294,7 @@ class FolderMover:
             await for_each(back, self._copy_back, limit=self._state.config.parallel_requests)
             doomed = [new.key for _, new in lost]
             for pair, new in copies:
-                if pair.old is not None and pair.old.size == new.size:
+                if pair.old is not None and is_copy(pair.old, new):
                     doomed.append(new.key)
                 elif pair.old is not None:
                     logger.warning("%s/%s was changed and is left", note.new_bucket, new.key)
@@ -313,6 +326,10 @@ class FolderMover:
         rows = Rows(self._state.daemon_store, bucket, prefix)
         while page := await rows.take_page():
             await for_each(page, work, limit=self._state.config.parallel_requests)
+
+
+def _not_held(_note: RenameNote) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 def _move(note: RenameNote, rest: str) -> Move:

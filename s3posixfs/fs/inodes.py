@@ -19,7 +19,7 @@ import trio
 
 from s3posixfs.fs.attributes import Attributes, Entry
 from s3posixfs.fs.inode_numbers import ROOT_INODE, InodeNumbers, Place
-from s3posixfs.fs.names import BUCKET_KEY, key_segment
+from s3posixfs.fs.names import BUCKET_KEY, key_segment, shown_name
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.quick_lock import QuickLock
 
@@ -265,7 +265,7 @@ class InodeTable:
         while current is not None and current.number != ROOT_INODE:
             if current.lookups or current.open_file or current.children or current.active:
                 return
-            if current.kept:
+            if current.kept or current.moving is not None:
                 return
             self._inodes.pop(current.number, None)
             parent = current.parent
@@ -316,6 +316,21 @@ class InodeTable:
         bucket = self._bucket if self._bucket is not None else segments.pop()
         segments.reverse()
         return bucket, self._prefix + "".join(f"{segment}/" for segment in segments)
+
+    def nearest(self, bucket: str, prefix: str) -> tuple[Inode, list[bytes]]:
+        """The lowest known folder on the way to what begins with a prefix of this mount, and the
+        names from there on."""
+        names = [shown_name(part) or b"" for part in prefix[len(self._prefix) :].split("/")[:-1]]
+        if self._bucket is None:
+            names.insert(0, bucket.encode())
+        current = self.root
+        while names:
+            child = current.children.get(names[0])
+            if child is None or not child.is_directory:
+                break
+            current = child
+            del names[0]
+        return current, names
 
     def key(self, inode: Inode) -> tuple[str, str]:
         """Bucket and key of a file, or of a directory's marker (which ends with a slash)."""

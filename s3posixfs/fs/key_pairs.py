@@ -99,3 +99,10 @@ def is_copied(old: ObjectStat, new: ObjectStat | None) -> bool:
     if in_parts and new.last_modified == old.last_modified:
         return new.size == old.size
     return new.last_modified > old.last_modified
+
+
+def is_copy(old: ObjectStat, new: ObjectStat) -> bool:
+    """Whether ``new`` has, as far as can be told, the content of what is at the old key now: it may
+    go, where the old one stays."""
+    in_parts = "-" in old.etag or "-" in new.etag
+    return old.size == new.size and (old.etag == new.etag or in_parts)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EXDEV
 
 from s3posixfs.core.types import ObjectStat
-from s3posixfs.fs.attributes import Entry
+from s3posixfs.data.rename_notes import RenameNote
+from s3posixfs.fs.attributes import Entry, NoEntry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.folder_moves import FolderMover
 from s3posixfs.fs.folders import Folders
@@ -64,6 +65,7 @@ class Renamer:
         self._saver = saver
         self._mover = mover
         self._folder_mover = folder_mover
+        folder_mover.holding = self._holding
 
     async def rename(
         self,
@@ -84,9 +86,7 @@ class Renamer:
             raise refusal(EXDEV)
         async with self._folders.changing(old_parent, new_parent):
             source = await self._resolver.child(old_parent, old_name, whole=True)
-            target = await self._resolver.existing(
-                new_parent, new_name, caller.pid, "rename"
-            )
+            target = await self._resolver.existing(new_parent, new_name, caller.pid, "rename")
             if target is source:
                 return
             self._check_kinds(source, target, new_parent, flags)
@@ -273,6 +273,45 @@ class Renamer:
                 inode.serial += 1
                 state.listings.drop(inode)
                 inode.entry = replace(inode.entry, fetched_at=float("-inf"))
+
+    # What an earlier mount left.
+
+    @asynccontextmanager
+    async def _holding(self, note: RenameNote) -> AsyncIterator[None]:
+        """A time in which this mount stores nothing below either name of a folder that is being
+        renamed, as in a rename that it does itself; what was written is stored before. S3Error."""
+        state, save = self._state, self._saver.save_locked
+        places = ((note.bucket, note.prefix), (note.new_bucket, note.new_prefix))
+        folders = [await self._nearest(*place) for place in places]
+        async with state.gate.moving(*folders), AsyncExitStack() as stack:
+            held: set[OpenFile] = set()
+            await state.settle_journal()
+            while await _hold_opened(self._below(folders), held, stack, save):
+                await state.settle_journal()
+            try:
+                yield
+            finally:
+                for inode in self._below(folders):
+                    inode.serial += 1
+                    state.listings.drop(inode)
+                    if not inode.is_local:
+                        inode.entry = replace(inode.entry, fetched_at=float("-inf"))
+
+    def _below(self, folders: Iterable[Inode]) -> list[Inode]:
+        return [inode for folder in set(folders) for inode in self._state.table.below(folder)]
+
+    async def _nearest(self, bucket: str, prefix: str) -> Inode:
+        """The folder of these keys or, where there is none, the one that it would be made in."""
+        folder, names = self._state.table.nearest(bucket, prefix)
+        for name in names:
+            try:
+                found = await self._resolver.child(folder, name)
+            except NoEntry:
+                break
+            if not found.is_directory:
+                break
+            folder = found
+        return folder
 
 
 async def _hold_opened(

@@ -50,17 +50,21 @@ class SubtreeGate:
             self._changed = trio.Event()
 
     @asynccontextmanager
-    async def moving(self, folder: Inode) -> AsyncIterator[None]:
-        """Wait until nothing works in or below the folder, and keep it so."""
+    async def moving(self, *folders: Inode) -> AsyncIterator[None]:
+        """Wait until nothing works in or below the folders, and keep it so."""
         async with self._one_move:
-            folder.moving = trio.Event()
+            still = set(folders)
+            for folder in still:
+                folder.moving = trio.Event()
             try:
-                while folder.active:
+                while any(folder.active for folder in still):
                     await self._changed.wait()
                 yield
             finally:
-                folder.moving.set()
-                folder.moving = None
+                for folder in still:
+                    if folder.moving is not None:
+                        folder.moving.set()
+                    folder.moving = None
 
 
 class _Working(AbstractAsyncContextManager[None]):

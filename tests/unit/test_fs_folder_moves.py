@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import Capabilities, ObjectStat
 from s3posixfs.data.rename_notes import RenameNotes, Step
+from s3posixfs.fs import folder_moves
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.key_pairs import is_copied
 from tests.faulty_store import FaultyStore
@@ -191,6 +194,100 @@ async def test_what_this_mount_is_not_to_do_is_kept_and_said(
     assert "shared/d/ to shared/e/" in caplog.text
     async with filesystem_bed(tmp_path, store=store) as bed:
         assert renamed(bed)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    with trio.fail_after(20):
+        while not happened():  # noqa: ASYNC110 - the store is not told who waits
+            await trio.sleep(0.001)
+
+
+def alices(bed: Bed) -> FaultyStore:
+    alice = bed.signers.for_name("alice")
+    assert alice is not None
+    assert isinstance(alice.store, FaultyStore)
+    return alice.store
+
+
+async def overwrite(bed: Bed, name: str, data: bytes) -> None:
+    inode = (await bed.walk(name, ALICE)).inode
+    handle = (await bed.fs.open(inode, os.O_WRONLY | os.O_TRUNC, ALICE)).handle
+    try:
+        await bed.fs.write(handle, 0, data)
+        await bed.fs.flush(handle)
+    finally:
+        await bed.fs.release(handle)
+
+
+async def test_what_programs_write_beside_a_late_end_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount answers already while it ends a renaming: what it is about to remove under the old
+    name must not be what a program has stored there since."""
+    monkeypatch.setattr(folder_moves, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(folder_moves, "AGAIN_SECONDS", 0.05)
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        await filled(bed)
+        store = bed.store
+    await left_behind(tmp_path, store, "removing", "alice")
+    faults = Faults()
+    async with filesystem_bed(tmp_path, store=store, wrap=faults.wrap) as bed:
+        alice = alices(bed)
+        held = alice.hold("delete_many")
+        await until(lambda: alice.running["delete_many"] > 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(overwrite, bed, "d/30", b"by a program")
+            await trio.sleep(0.1)
+            held.set()
+        await until(lambda: not bed.fs.status()["unfinished_renames"])
+        assert bed.store.data(BUCKET, "d/30") == b"by a program"
+        assert bed.store.data(BUCKET, "e/30") == b"d/30"
+        assert notes(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["renaming", "undoing"])
+async def test_what_was_written_under_the_new_name_after_a_crash_stays(
+    tmp_path: Path, step: Step
+) -> None:
+    """Also of the same size as what is at the old name still."""
+    async with filesystem_bed(
+        tmp_path, capabilities=SINGLE if step == "renaming" else PLAIN
+    ) as bed:
+        await filled(bed)
+        store = bed.store
+    await left_behind(tmp_path, store, step, "alice")
+    key = "e/30" if step == "renaming" else "e/05"
+    await trio.sleep(0.002)
+    store.acting_as("alice").put_now(BUCKET, key, b"mine")
+    async with filesystem_bed(tmp_path, store=store) as bed:
+        assert bed.store.data(BUCKET, key) == b"mine"
+        assert notes(tmp_path) == []
+        left = [name for name in bed.store.keys(BUCKET) if name.endswith(key[1:])]
+        assert left == ([key] if step == "renaming" else ["d/05", key])
+
+
+async def test_what_listings_of_others_show_meanwhile(tmp_path: Path) -> None:
+    """S3 lists no moment: a key may be in a listing twice, or not at all. Looked up by its name
+    it is always at one of the two."""
+    faults = Faults()
+    async with filesystem_bed(tmp_path, capabilities=PLAIN, wrap=faults.wrap) as bed:
+        await filled(bed)
+        alice = alices(bed)
+        held = alice.hold("delete_many")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bed.rename, "d", "e", ALICE)
+            await until(lambda: alice.running["delete_many"] > 0)
+            for key in KEYS:
+                assert {key, key.replace("d/", "e/")} <= set(bed.store.keys(BUCKET))
+            held.set()
+        assert renamed(bed)
+        first = await bed.store.list_objects(BUCKET, max_keys=5)
+        await bed.rename("e", "c", ALICE)  # before what has been listed
+        rest = await bed.store.list_objects(BUCKET, token=first.next_token)
+        shown = [row.key for row in (*first.objects, *rest.objects)]
+        assert "e/30" not in shown
+        assert "c/30" not in shown
+        assert bed.store.data(BUCKET, "c/30") == b"d/30"
 
 
 def stat(etag: str, modified: float, size: int = 1) -> ObjectStat:
