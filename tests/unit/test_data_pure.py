@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from s3posixfs.core.types import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, MIB, MIN_PART_BYTES
 from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import DiskBudget, MemoryBudget
-from s3posixfs.data.parts import UploadSettings, plan_parts
+from s3posixfs.data.parts import UploadSettings, early_length, plan_parts
 from s3posixfs.data.ranges import RangeSet
 from s3posixfs.data.readahead import ReadAhead, ReadSettings
 from s3posixfs.data.version import ObjectVersion
@@ -88,6 +88,23 @@ def test_the_largest_object_fits(changed: bool) -> None:
     parts = plan_parts(MAX_OBJECT_BYTES, unchanged, UploadSettings())
     assert len(parts) <= MAX_PARTS
     assert max(part.length for part in parts) <= MAX_PART_BYTES
+
+
+@pytest.mark.parametrize("part_size", [MIN_PART_BYTES, 16 * MIB, 1024 * MIB, MAX_PART_BYTES])
+def test_a_file_that_grows_while_it_is_sent_may_come_to_five_tib(part_size: int) -> None:
+    """Nobody knows its size when the first part goes, and 10,000 of those would be too little."""
+    settings = UploadSettings(part_size=part_size)
+    sent = used = 0
+    while used < settings.max_parts * 9 // 10 and sent < MAX_OBJECT_BYTES:
+        length = early_length(used + 1, settings)
+        assert part_size <= length <= MAX_PART_BYTES
+        assert used > 900 or length == part_size  # up to what is common they are as asked for
+        sent, used = sent + length, used + 1
+    if sent < MAX_OBJECT_BYTES:
+        parts = plan_parts(MAX_OBJECT_BYTES, [], settings, sent=sent, used=used)
+        assert parts[-1].number <= MAX_PARTS
+        assert max(part.length for part in parts) <= MAX_PART_BYTES
+        assert parts[-1].offset + parts[-1].length == MAX_OBJECT_BYTES
 
 
 def test_many_scattered_changes_of_a_huge_object_stay_within_ten_thousand_parts() -> None:
