@@ -52,7 +52,8 @@ def _files(public_key: str) -> dict[str, str]:
         + " ".join(link_address(name, 0) for name in ADDRESSES)
         + "\n\n[Network]\nDHCP=ipv4\n",
         # Logs of the machine before its reboot are part of what is looked at.
-        "etc/systemd/journald.conf.d/kept.conf": "[Journal]\nStorage=persistent\n",
+        "etc/systemd/journald.conf.d/kept.conf": "[Journal]\n"
+        "Storage=persistent\nSystemMaxUse=100M\n",
     }
     for name, address in ADDRESSES.items():
         files[f"etc/systemd/network/10-{name}.network"] = (
