@@ -157,6 +157,24 @@ def test_parts_are_in_the_store_before_close_and_the_object_is_not(
     assert len(data) <= sent(own) - before < len(data) + LITTLE
 
 
+def test_every_close_of_a_descriptor_stores_what_there_is(
+    bed: Bed, own: DaemonProcess, admin: S3Client
+) -> None:
+    """Also that of a duplicate, and of a program that is started and inherits it."""
+    descriptor = os.open(own.mountpoint / "shared", os.O_CREAT | os.O_WRONLY, 0o644)
+    try:
+        os.write(descriptor, b"first ")
+        os.close(os.dup(descriptor))
+        assert body(admin, bed.bucket, "shared") == b"first "
+        os.write(descriptor, b"second ")
+        subprocess.run(["true"], check=True)  # exec closes it in there
+        assert body(admin, bed.bucket, "shared") == b"first second "
+        os.write(descriptor, b"third")
+    finally:
+        os.close(descriptor)
+    assert body(admin, bed.bucket, "shared") == b"first second third"
+
+
 def test_memory_does_not_grow_with_the_file(own: DaemonProcess) -> None:
     def write(size: int) -> None:
         descriptor = os.open(own.mountpoint / "memory", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
