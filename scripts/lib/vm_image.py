@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,9 +132,9 @@ def make_image(cache: Path, say: Callable[[str], None]) -> Image:
 
 def make_wheels(cache: Path, say: Callable[[str], None]) -> Path:
     """A folder with all that pip needs to install the checkout without a network. VmError."""
-    made_of = b"".join(
-        (CHECKOUT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")
-    )
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    wanted = [*project["build-system"]["requires"], "wheel", *project["project"]["dependencies"]]
+    made_of = f"{PYTHON} {wanted} {(CHECKOUT / 'constraints.txt').read_text()}".encode()
     place = cache / f"wheels-{hashlib.sha256(made_of).hexdigest()[:10]}"
     if place.exists():
         return place
@@ -145,20 +146,8 @@ def make_wheels(cache: Path, say: Callable[[str], None]) -> Path:
     try:
         _run([python, "-m", "venv", str(work / "venv")], cache / "wheels.log")
         pip = [str(work / "venv" / "bin" / "python"), "-m", "pip", "wheel", "--quiet"]
-        source = work / "source"
-        source.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(CHECKOUT / name, source)
-        shutil.copytree(
-            CHECKOUT / "s3posixfs",
-            source / "s3posixfs",
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-        wanted = [str(source), "setuptools>=77", "wheel"]
         pip += ["-c", str(CHECKOUT / "constraints.txt"), "--wheel-dir", str(work / "wheels")]
         _run([*pip, *wanted], cache / "wheels.log")
-        for wheel in (work / "wheels").glob("s3posixfs-*.whl"):
-            wheel.unlink()  # the machines build their own, from what they are given
         (work / "wheels").rename(place)
     finally:
         shutil.rmtree(work, ignore_errors=True)

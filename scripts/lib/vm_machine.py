@@ -21,9 +21,9 @@ _FIRST_WORD = 20.0
 # Machines within machines may not set what the flag promises.
 _CPU = {"kvm": "host,-arch-capabilities", "tcg": "max"}
 _SSH = (
-    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR"),
+    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "LogLevel=ERROR"),
     *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
-    *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6"),
+    *("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=30"),
 )
 
 
