@@ -59,7 +59,7 @@ def until(what: str, is_it: Callable[[], bool], machine: Machine, timeout: float
     return time.monotonic() - began
 
 
-def _main_pid(client: Machine) -> str:
+def main_pid(client: Machine) -> str:
     return client.run(f"systemctl show -P MainPID {SERVICE}").strip()
 
 
@@ -70,7 +70,7 @@ def _daemon_of(client: Machine, mountpoint: str) -> str:
     return found[1]
 
 
-def _write_and_read(bed: Bed, mountpoints: tuple[str, ...] = (FSTAB, UNIT)) -> None:
+def write_and_read(bed: Bed, mountpoints: tuple[str, ...] = (FSTAB, UNIT)) -> None:
     """Both users write a file of their own in each mount; the other reads it; S3 has its owner."""
     wanted: dict[str, tuple[int, int]] = {}
     for name, uid in PEOPLE.items():
@@ -90,30 +90,40 @@ def _write_and_read(bed: Bed, mountpoints: tuple[str, ...] = (FSTAB, UNIT)) -> N
     )
 
 
-def _saved(bed: Bed) -> bool:
-    return "everything written is in S3" in bed.client.run(
-        f"systemctl show -P StatusText {SERVICE}"
-    )
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A folder of alice's in the write-back mount, the sums of its files, and how many waited."""
+
+    folder: str
+    sums: str
+    waiting: int
 
 
-def _make_files(bed: Bed, count: int, kib: int) -> str:
-    """Alice's new folder in the write-back mount with that many files; returns its name."""
+def write_and(bed: Bed, count: int, kib: int, then: str = "true") -> Written:
+    """Alice copies that many files to a new folder; at once after the last root does ``then``."""
     folder = bed.new("folder")
     bed.client.run(
-        f"mkdir {UNIT}/{folder} && cd {UNIT}/{folder} && for n in $(seq {count}); do "
-        f"head -c {kib * 1024} /dev/urandom >$n || exit 1; done",
+        f"mkdir /tmp/{folder} && cd /tmp/{folder} && for n in $(seq {count}); do "
+        f"head -c {kib * 1024} /dev/urandom >$n || exit 1; done; ls {UNIT}/ >/dev/null",
         user="alice",
         timeout=300,
     )
-    return folder
+    sums = bed.sums(bed.client, f"/tmp/{folder}")  # noqa: S108
+    text = bed.client.run(
+        f"su alice -c 'cp -r /tmp/{folder} {UNIT}/' && "
+        f"find /var/cache/s3posixfs/team-*/ -type f -size +{kib // 2}k | wc -l && {then}",
+        timeout=400,
+    )
+    bed.client.run(f"rm -r /tmp/{folder}")
+    return Written(folder, sums, int(text.split()[0]))
 
 
-def _all_stored(bed: Bed, folder: str, sums: str, timeout: float = 180) -> float:
-    return until(
-        f"all of {folder} is in the store as it was written",
-        lambda: bed.sums(bed.store, f"{OBJECTS}/team/{folder}") == sums,
+def _all_stored(bed: Bed, written: Written) -> None:
+    until(
+        f"all of {written.folder} is in the store as it was written",
+        lambda: bed.sums(bed.store, f"{OBJECTS}/team/{written.folder}") == written.sums,
         bed.store,
-        timeout,
+        240,
     )
 
 
@@ -136,34 +146,9 @@ def units(bed: Bed) -> str:
     return "exposure " + ", ".join(scores)
 
 
-def boot(bed: Bed) -> str:
-    """After a boot the unit is up, the line of fstab mounts when it is used, and both work."""
-    _down, up = bed.client.reboot()
-    active = bed.client.run(f"systemctl is-active {SERVICE} srv-shared.automount").split()
-    assert active == ["active", "active"], f"after the boot: {active}"
-    state = bed.client.run("systemctl is-system-running", check=False).strip()
-    failed = bed.client.run("systemctl --failed --no-legend --plain").strip()
-    assert state == "running", f"the system is {state}: {failed}"
-    assert bed.client.status("systemctl is-active --quiet srv-shared.mount") != 0, "mounted unused"
-    began = time.monotonic()
-    bed.client.run(f"ls {FSTAB}/ >/dev/null", user="alice")
-    first = time.monotonic() - began
-    took = bed.client.run("systemd-analyze time").split(" = ")[-1].split()[0:2]
-    stamps = bed.client.run(
-        "systemctl show -P ActiveEnterTimestampMonotonic -P InactiveExitTimestampMonotonic "
-        f"{SERVICE}"
-    ).split()
-    unit = (max(map(int, stamps)) - min(map(int, stamps))) / 1e6
-    _write_and_read(bed)
-    return (
-        f"up {up:.0f} s after it was down (systemd: {' '.join(took).strip('.')}), the unit mounts "
-        f"in {unit:.1f} s, first use of the automount {first:.1f} s"
-    )
-
-
 def users(bed: Bed) -> str:
     """Two users log in; what each writes is theirs on both sides, and closed to the other."""
-    _write_and_read(bed)
+    write_and_read(bed)
     for mountpoint, bucket in ((FSTAB, "shared"), (UNIT, "team")):
         file = bed.new("private")
         bed.client.run(f"umask 077; echo secret >{mountpoint}/{file}", user="alice")
@@ -185,40 +170,41 @@ def users(bed: Bed) -> str:
 
 def kill(bed: Bed) -> str:
     """kill -9 with data staged: the unit comes back and stores it; the fstab mount is freed."""
-    folder = _make_files(bed, 20, 256)
-    sums = bed.sums(bed.client, f"{UNIT}/{folder}")
-    before = _main_pid(bed.client)
-    bed.client.run(f"kill -9 {before}")
+    before = main_pid(bed.client)
+    written = write_and(bed, 30, 512, f"kill -9 {before}")
+    assert written.waiting, "all was uploaded before the kill: it proved nothing"
     back = until(
         "the unit's mount answers again",
         lambda: (
-            bed.client.status(f"timeout 20 ls {UNIT}/{folder} >/dev/null") == 0
-            and _main_pid(bed.client) not in ("0", before)
+            bed.client.status(f"timeout 20 ls {UNIT}/ >/dev/null") == 0
+            and main_pid(bed.client) not in ("0", before)
         ),
         bed.client,
     )
-    assert bed.sums(bed.client, f"{UNIT}/{folder}") == sums, "after kill -9 it reads otherwise"
-    _all_stored(bed, folder, sums)
+    there = bed.sums(bed.client, f"{UNIT}/{written.folder}")
+    assert there == written.sums, "after kill -9 it reads otherwise"
+    _all_stored(bed, written)
     bed.client.run(f"kill -9 {_daemon_of(bed.client, FSTAB)}")
     said = bed.client.run(f"LC_ALL=C ls {FSTAB}/ 2>&1", check=False)
     dead = "not connected" in said
     began = time.monotonic()
     bed.client.run("systemctl restart srv-shared.mount")
     mended = time.monotonic() - began
-    _write_and_read(bed)
+    write_and_read(bed)
     how = "was dead and is mounted again" if dead else "was freed at once, and is mounted again"
     return (
-        f"the unit answers {back:.1f} s after; the fstab mount {how} by restart in {mended:.1f} s"
+        f"the unit answers {back:.1f} s after, {written.waiting} waiting files are stored; the "
+        f"fstab mount {how} by restart in {mended:.1f} s"
     )
 
 
 def watchdog(bed: Bed) -> str:
     """A daemon that hangs is ended by systemd's watchdog, and starts anew."""
-    before = _main_pid(bed.client)
+    before = main_pid(bed.client)
     bed.client.run(f"kill -STOP {before}")
     took = until(
         "another process serves the mount",
-        lambda: _main_pid(bed.client) not in ("0", before),
+        lambda: main_pid(bed.client) not in ("0", before),
         bed.client,
         180,
     )
@@ -227,7 +213,7 @@ def watchdog(bed: Bed) -> str:
         lambda: bed.client.status(f"systemctl is-active {SERVICE}") == 0,
         bed.client,
     )
-    _write_and_read(bed, (UNIT,))
+    write_and_read(bed, (UNIT,))
     return f"replaced after {took:.0f} s (WatchdogSec=60)"
 
 
@@ -272,24 +258,50 @@ def _writer(bed: Bed, mountpoint: str) -> Iterator[str]:
     until(f"{len(done)} files that were closed are in the store", stored, bed.store)
 
 
-def network(bed: Bed) -> str:
-    """The store is out of reach for 20 s, without a word: what was closed is there."""
+def _cut(bed: Bed) -> str:
+    """The command that has the client's packets to the store vanish."""
     host = bed.url.split("/")[2].split(":")[0]
-    cut = (
+    return (
         "nft add table inet cut && nft add chain inet cut out "
         "'{ type filter hook output priority 0; }' && "
         f"nft add rule inet cut out ip daddr {host} tcp dport 9000 drop"
     )
+
+
+MEND = "nft delete table inet cut"
+
+
+def write_while_cut(bed: Bed) -> dict[str, tuple[int, int]]:
+    """Alice opens three files, then the store is cut off, then she writes and closes them.
+
+    The cut stays. Returns what the store is to have of them one day.
+    """
+    name = bed.new("cut")
+    program = (
+        f"exec 3>{UNIT}/{name}-1 4>{UNIT}/{name}-2 5>{UNIT}/{name}-3; touch /tmp/{name}; "
+        f"while [ -e /tmp/{name} ]; do sleep 0.1; done; "
+        "echo 1 >&3 && echo 2 >&4 && echo 3 >&5 && exec 3>&- 4>&- 5>&- && echo closed"
+    )
+    said = bed.client.run(
+        f"su alice -c '{program}' & until [ -e /tmp/{name} ]; do sleep 0.1; done; "
+        f"{_cut(bed)} && rm /tmp/{name} && wait"
+    )
+    assert "closed" in said, "write-back cannot close what was open when the store went away"
+    return {f"team/{name}-{n}": (PEOPLE["alice"], 2) for n in (1, 2, 3)}
+
+
+def network(bed: Bed) -> str:
+    """The store is out of reach for 20 s, without a word: what was closed is there."""
     took = {}
     for mountpoint in (FSTAB, UNIT):
         with _writer(bed, mountpoint) as folder:
-            bed.client.run(cut)
+            bed.client.run(_cut(bed))
             try:
                 time.sleep(20)
                 others = bed.client.status("timeout 20 ls / /home >/dev/null")
                 assert others == 0, "the host hangs with the mount"
             finally:
-                bed.client.run("nft delete table inet cut")
+                bed.client.run(MEND)
             file = bed.new("after")
             took[mountpoint] = until(
                 "a new file is stored",
@@ -298,7 +310,7 @@ def network(bed: Bed) -> str:
                 ) == 0,
                 bed.client,
             )  # fmt: skip
-    _write_and_read(bed)
+    write_and_read(bed)
     return ", ".join(f"{name} writes {seconds:.1f} s after" for name, seconds in took.items())
 
 
@@ -311,7 +323,7 @@ def clock(bed: Bed) -> str:
     for machine, hours in jumps:
         machine.run(f"date -s @$(($(date +%s) + {hours} * 3600))")
         began = time.monotonic()
-        _write_and_read(bed)
+        write_and_read(bed)
         took.append(f"{machine.name} {hours:+d} h {time.monotonic() - began:.1f} s")
     failed = bed.client.run("systemctl --failed --no-legend --plain").strip()
     assert not failed, f"failed units: {failed}"
@@ -332,7 +344,7 @@ def store(bed: Bed) -> str:
                 lambda: bed.store.status("systemctl is-active --quiet s3posixfs-store") == 0,
                 bed.store,
             )
-    _write_and_read(bed)
+    write_and_read(bed)
     return f"restarted in {took:.1f} s, and after kill -9 by itself"
 
 
@@ -344,7 +356,7 @@ def refresh(bed: Bed) -> str:
         "sed -i '/^OPTIONS=/s|$|,credentials_file=/etc/s3posixfs/credentials|' team.conf && "
         f"systemctl restart {SERVICE} && (id carol >/dev/null 2>&1 || useradd -m -u 1003 carol)"
     )
-    pid = _main_pid(bed.client)
+    pid = main_pid(bed.client)
     try:
         # carol is new to all; her secret goes by standard input alone.
         secret = secrets.token_hex(20)
@@ -367,7 +379,7 @@ def refresh(bed: Bed) -> str:
         bed.client.run(f"su carol -c 'echo c >{UNIT}/{made}'")
         wanted = {f"team/{made}": (1003, 2)}
         until("carol's file is hers", lambda: bed.objects(*wanted) == wanted, bed.store)
-        assert _main_pid(bed.client) == pid, "a reload must not restart the mount"
+        assert main_pid(bed.client) == pid, "a reload must not restart the mount"
     finally:
         bed.client.run(
             "cd /root && mv team.conf identities.toml credentials /etc/s3posixfs/ && "
@@ -375,72 +387,4 @@ def refresh(bed: Bed) -> str:
         )
     return (
         f"reload in {took:.1f} s, same process; a new identity with new credentials acts as itself"
-    )
-
-
-def stop(bed: Bed) -> str:
-    """`systemctl stop` with much to upload: it returns in time, and all is in the store."""
-    folder = _make_files(bed, 40, 512)
-    sums = bed.sums(bed.client, f"{UNIT}/{folder}")
-    began = time.monotonic()
-    bed.client.run(f"systemctl stop {SERVICE}", timeout=200)
-    took = time.monotonic() - began
-    assert bed.sums(bed.store, f"{OBJECTS}/team/{folder}") == sums, (
-        "not all was uploaded at its end"
-    )
-    result = bed.client.run(f"systemctl show -P Result {SERVICE}").strip()
-    assert result == "success", f"the unit ended with {result}"
-    limit = bed.client.run(f"systemctl show -P TimeoutStopUSec {SERVICE}").strip()
-    assert bed.client.status(f"mountpoint -q {UNIT}") != 0, "still mounted"
-    bed.client.run(f"systemctl start {SERVICE}")
-    _write_and_read(bed, (UNIT,))
-    return (
-        f"20 MiB in 40 files stored by the end of a stop of {took:.1f} s (TimeoutStopSec {limit})"
-    )
-
-
-def reboot(bed: Bed) -> str:
-    """An orderly reboot, then a crash, with data in flight: all that was closed is in the store."""
-    folder = _make_files(bed, 40, 512)
-    sums = bed.sums(bed.client, f"{UNIT}/{folder}")
-    down, up = bed.client.reboot()
-    assert bed.sums(bed.store, f"{OBJECTS}/team/{folder}") == sums, (
-        "not uploaded while it went down"
-    )
-    # Nothing can be uploaded any more when the machine dies.
-    bed.client.run(f"ls {UNIT}/ >/dev/null")
-    bed.store.run("systemctl stop s3posixfs-store")
-    try:
-        file = bed.new("crash")
-        bed.client.run(
-            f"ls {UNIT}/ >/dev/null; for n in 1 2 3; do echo $n >{UNIT}/{file}-$n || exit 1; done; "
-            f"sleep 1",
-            user="alice",
-            check=False,
-        )
-        kept = bed.client.run(
-            f"cd {UNIT} && ls -d {file}-* 2>/dev/null", user="alice", check=False
-        ).split()
-        if bed.store.name == bed.client.name:
-            bed.store.run("systemctl enable --quiet s3posixfs-store")
-        _, crash_up = bed.client.reboot(crash=True)
-    finally:
-        bed.store.run("systemctl start s3posixfs-store")
-    assert kept, "no file could be made while the store was down"
-    wanted = {f"team/{name}": (1001, 2) for name in kept}
-    took = until(
-        f"after the crash the store has {', '.join(wanted)}",
-        lambda: bed.objects(*wanted) == wanted,
-        bed.store,
-        240,
-    )
-    until(
-        "the unit is up",
-        lambda: bed.client.status(f"systemctl is-active {SERVICE}") == 0,
-        bed.client,
-    )
-    _write_and_read(bed)
-    return (
-        f"orderly: down in {down:.0f} s with 20 MiB uploaded, up in {up:.0f} s; crash: up in "
-        f"{crash_up:.0f} s, {len(kept)} files stored {took:.1f} s after the store was back"
     )

@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 import time
 
-from vm_cases import FSTAB, OBJECTS, SERVICE, UNIT, Bed, _main_pid, _write_and_read, until
+from vm_cases import (
+    FSTAB,
+    MEND,
+    OBJECTS,
+    SERVICE,
+    UNIT,
+    Bed,
+    main_pid,
+    until,
+    write_and_read,
+    write_while_cut,
+)
 
 CHECKOUT = "/usr/local/src/s3posixfs"
 _FILES = "find /usr /opt /etc /var/lib /srv -xdev"
@@ -44,30 +55,26 @@ def upgrade(bed: Bed) -> str:
         f'"\\1.post1"/\' {newer}/pyproject.toml'
     )
     old = client.run("s3posixfs --version").strip()
-    name = bed.new("staged")
-    client.run(f"ls {UNIT}/ >/dev/null", user="alice")
-    bed.store.run("systemctl stop s3posixfs-store")
+    wanted = write_while_cut(bed)
     try:
-        client.run(f"for n in 1 2 3; do echo $n >{UNIT}/{name}-$n || exit 1; done", user="alice")
-        before = _main_pid(client)
+        before = main_pid(client)
         began = time.monotonic()
         client.run(f"{newer}/scripts/install", timeout=900)
         took = time.monotonic() - began
         new = client.run("s3posixfs --version").strip()
         assert new == f"{old}.post1", f"installed is {new}, which was {old}"
-        assert _main_pid(client) == before, "the upgrade ended a mount that ran"
+        assert main_pid(client) == before, "the upgrade ended a mount that ran"
         # The harder way to go over to it: what waits is only in the journal then.
         client.run(f"kill -9 {before}")
     finally:
-        bed.store.run("systemctl start s3posixfs-store")
-    wanted = {f"team/{name}-{n}": (1001, 2) for n in (1, 2, 3)}
+        client.run(MEND)
     until("what waited is in the store", lambda: bed.objects(*wanted) == wanted, bed.store, 240)
-    program = client.run(f"tr '\\0' ' ' </proc/{_main_pid(client)}/cmdline")
+    program = client.run(f"tr '\\0' ' ' </proc/{main_pid(client)}/cmdline")
     assert ".post1" in program, f"the mount runs the old version: {program}"
-    _write_and_read(bed, (UNIT,))
+    write_and_read(bed, (UNIT,))
     client.run(f"{CHECKOUT}/scripts/install && systemctl restart {SERVICE}", timeout=900)
     assert client.run("s3posixfs --version").strip() == old, "no way back to the old version"
-    _write_and_read(bed, (UNIT,))
+    write_and_read(bed, (UNIT,))
     return (
         f"{old} to {new.split()[-1]} in {took:.0f} s; the new one stored what the old had waiting"
     )

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import vm_boots
 import vm_cases
 import vm_life
 from vm_cases import PEOPLE, Bed
@@ -25,9 +26,9 @@ from vm_machine import CommandFailedError, Machine, Qemu, start_machines, why_no
 CASES: dict[str, Callable[[Bed], str]] = {
     case.__name__: case
     for case in (
-        *(vm_life.again, vm_cases.units, vm_cases.users, vm_cases.boot, vm_cases.kill),
+        *(vm_life.again, vm_cases.units, vm_cases.users, vm_boots.boot, vm_cases.kill),
         *(vm_cases.watchdog, vm_cases.network, vm_cases.store, vm_cases.clock, vm_cases.refresh),
-        *(vm_cases.stop, vm_cases.reboot, vm_life.upgrade, vm_life.uninstall),
+        *(vm_boots.stop, vm_boots.reboot, vm_life.upgrade, vm_life.uninstall),
     )
 }
 _HANDED = "/var/tmp/handed"  # noqa: S108 - of root alone, in a machine of our own
