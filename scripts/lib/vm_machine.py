@@ -48,12 +48,17 @@ class Machine:
         text: str | bytes = b"",
         timeout: float = 120,
         check: bool = True,
+        shared: bool = True,
     ) -> str:
         """What the shell command prints on standard output; ``text`` is its standard input.
 
         As root, or as ``user`` who logs in. CommandFailedError, unless ``check`` is false.
         """
         words = ["ssh", "-F", str(self.ssh_config), *_SSH, "-l", user]
+        if shared:  # one login for many commands: what software emulates is slow at keys
+            path = self.log.parent / "%r-%n.ssh"
+            words += ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}"]
+            words += ["-o", "ControlPersist=900"]
         began = time.monotonic()
         try:
             done = subprocess.run(
@@ -86,7 +91,9 @@ class Machine:
     def boot_id(self) -> str:
         """Changes with each boot; empty while the machine does not answer."""
         try:
-            return self.run("cat /proc/sys/kernel/random/boot_id", timeout=15, check=False).strip()
+            return self.run(
+                "cat /proc/sys/kernel/random/boot_id", timeout=30, check=False, shared=False
+            ).strip()
         except CommandFailedError:
             return ""
 
@@ -100,6 +107,16 @@ class Machine:
             time.sleep(0.5)
         raise CommandFailedError(f"{self.name} did not boot within {timeout * self.seconds:.0f} s")
 
+    def forget_logins(self) -> None:
+        """End the connections that commands share; those to a machine that is gone would hang."""
+        for path in self.log.parent.glob(f"*-{self.name}.ssh"):
+            user = path.name.removesuffix(f"-{self.name}.ssh")
+            words = ["ssh", "-F", str(self.ssh_config), "-o", f"ControlPath={path}", "-l", user]
+            subprocess.run(
+                [*words, "-O", "exit", self.name], capture_output=True, timeout=30, check=False
+            )
+            path.unlink(missing_ok=True)
+
     def reboot(self, *, crash: bool = False) -> tuple[float, float]:
         """Seconds until it is down, and from there until it is up.
 
@@ -110,6 +127,7 @@ class Machine:
         how = "echo b >/proc/sysrq-trigger" if crash else "systemctl reboot"
         # The connection dies with the machine, and what ssh makes of that is no news.
         self.run(f"systemd-run --quiet --on-active=0.2 sh -c {shlex.quote(how)}", check=False)
+        self.forget_logins()
         while self.boot_id() == before:
             if time.monotonic() - began > 300 * self.seconds:
                 raise CommandFailedError(f"{self.name} did not go down within 300 s")
@@ -162,8 +180,8 @@ def free_port() -> int:
 class Qemu:
     """A machine of two cards: this host's ssh comes by one, the other machine by the other.
 
-    Nothing leads from it to any other network. Its disk begins as ``backing``, or as the image's;
-    ``handed`` is a file that it has as ``/dev/vdb``.
+    Nothing leads from it to any other network. It begins with what the image has, and
+    has the file ``handed`` as ``/dev/vdb``.
     """
 
     name: str
@@ -171,8 +189,7 @@ class Qemu:
     image: Image
     accelerator: str
     peer: str
-    backing: Path | None = None
-    handed: Path | None = None
+    handed: Path
     memory_mib: int = 1024
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -181,6 +198,7 @@ class Qemu:
     def ssh_section(self) -> str:
         return (
             f"Host {self.name}\n  HostName 127.0.0.1\n  Port {self.port}\n  User root\n"
+            "  KexAlgorithms curve25519-sha256\n"
             f"  IdentitiesOnly yes\n  IdentityFile {self.image.key}\n"
         )
 
@@ -193,9 +211,6 @@ class Qemu:
         return self.process.pid if self.process is not None else 0
 
     def _words(self) -> list[str]:
-        extra = [] if self.handed is None else [
-            "-drive", f"file={self.handed},if=virtio,format=raw,readonly=on"
-        ]  # fmt: skip
         here, there = (self.folder / f"{name}.link" for name in (self.name, self.peer))
         cpu = _CPU[self.accelerator]
         return [
@@ -206,7 +221,7 @@ class Qemu:
             f"root=/dev/vda rw console=ttyS0 systemd.hostname={self.name} quiet",
             *("-serial", f"file:{self.folder / self.name}.console"),
             *("-drive", f"file={self._disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe"),
-            *extra,
+            *("-drive", f"file={self.handed},if=virtio,format=raw,readonly=on"),
             *("-device", "virtio-rng-pci"),
             *("-netdev", f"user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", f"virtio-net-pci,netdev=host,mac={link_address(self.name, 0)}"),
@@ -217,37 +232,14 @@ class Qemu:
 
     def start(self) -> None:
         """Make its disk and start it; it is not up yet then. VmError."""
-        backing, kind = self.image.disk, "raw"
-        if self.backing is not None:
-            backing, kind = self.backing, "qcow2"
-        words = [
-            "qemu-img",
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            kind,
-            "-b",
-            str(backing.resolve()),
-        ]
+        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b"]
+        words.append(str(self.image.disk.resolve()))
         subprocess.run([*words, str(self._disk)], check=True)
         with (self.folder / f"{self.name}.qemu").open("wb") as log:
             self.process = subprocess.Popen(
                 self._words(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-
-    def keep_disk(self, machine: Machine, folder: Path) -> None:
-        """Shut it down in order, and move its disk to ``folder``. CommandFailedError."""
-        machine.run("systemctl poweroff", check=False)
-        if self.process is not None:
-            try:
-                self.process.wait(300 * machine.seconds)
-            except subprocess.TimeoutExpired:
-                raise CommandFailedError(f"{self.name} does not power off") from None
-        folder.mkdir(exist_ok=True)
-        self._disk.rename(folder / self._disk.name)
 
     def why_ended(self) -> str:
         """What QEMU said where it has ended; empty where it runs."""
@@ -273,12 +265,11 @@ def start_machines(
     accelerator: str,
     names: Sequence[str],
     log: Path,
-    kept: Path | None,
-    handed: Path | None,
+    handed: Path,
 ) -> tuple[list[Qemu], dict[str, Machine], dict[str, float]]:
     """One or two machines that answer, by name, and the seconds that it took them.
 
-    ``kept`` is a folder of disks to begin from, ``handed`` what they get as a second disk. VmError.
+    ``handed`` is what they get as a second disk. VmError.
     """
     config = folder / "ssh_config"
     qemus = [
@@ -288,7 +279,6 @@ def start_machines(
             image,
             accelerator,
             peer=names[-1 - index],
-            backing=kept / f"{name}.qcow2" if kept is not None else None,
             handed=handed,
         )
         for index, name in enumerate(names)

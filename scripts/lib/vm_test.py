@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -51,11 +49,6 @@ def _arguments() -> argparse.Namespace:
         "--single",
         action="store_true",
         help="one machine for store and mounts: cheaper, shows less",
-    )
-    add(
-        "--fresh",
-        action="store_true",
-        help="provision anew, also where disks of this commit are kept",
     )
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="tcg: software emulation")
     add("--cache", type=Path, default=cache, metavar="DIR", help=f"kept between runs: {cache}")
@@ -162,34 +155,13 @@ def _machines(arguments: argparse.Namespace, folder: Path, log: Path) -> tuple[l
     accelerator = _accelerator(arguments.accel, image)
     names = ["store"] if arguments.single else list(ADDRESSES)
     url = f"http://{ADDRESSES['store']}:9000"
-    made_of = f"{image.disk} {commit} {names}"
-    kept = cache / f"provisioned-{hashlib.sha256(made_of.encode()).hexdigest()[:10]}"
-    if arguments.fresh:
-        shutil.rmtree(kept, ignore_errors=True)
-    ready = kept.exists()
-    handed = None if ready else _handed(cache, folder, commit)
-    qemus, machines, took = start_machines(
-        folder, image, accelerator, names, log, kept if ready else None, handed
-    )
+    handed = _handed(cache, folder, commit)
+    qemus, machines, took = start_machines(folder, image, accelerator, names, log, handed)
     try:
         for name, seconds in took.items():
             systemd = machines[name].wait_for_boot()
-            say(
-                f"booted {name}: ssh answers after {seconds:.0f} s, all is up {systemd:.0f} s later"
-            )
-        if ready:
-            say(f"provisioned before from this commit: {kept}")
-        else:
-            _provision(machines, url, log)
-            for old in cache.glob("provisioned-*"):
-                shutil.rmtree(old)
-            for qemu in qemus:
-                qemu.keep_disk(machines[qemu.name], kept.with_name("new-" + kept.name))
-            kept.with_name("new-" + kept.name).rename(kept)
-            say("starting them again, from what is kept for the next run")
-            qemus, machines, _ = start_machines(folder, image, accelerator, names, log, kept, None)
-            for machine in machines.values():
-                machine.wait_for_boot()
+            say(f"booted {name}: answers after {seconds:.0f} s, all is up {systemd:.0f} s later")
+        _provision(machines, url, log)
     except BaseException:
         for qemu in qemus:
             qemu.stop()
@@ -237,6 +209,8 @@ def main() -> int:
         failed = _run_cases(names, bed)
         say(f"{len(names) - failed} of {len(names)} cases passed; log: {log}")
     finally:
+        bed.store.forget_logins()
+        bed.client.forget_logins()
         if arguments.keep:
             for qemu in qemus:
                 say(f"{qemu.name}: ssh -F {folder}/ssh_config {qemu.name}; end it: kill {qemu.pid}")
