@@ -176,7 +176,7 @@ def kill(bed: Bed) -> str:
     back = until(
         "the unit's mount answers again",
         lambda: (
-            bed.client.status(f"timeout 20 ls {UNIT}/ >/dev/null") == 0
+            bed.client.status(f"mountpoint -q {UNIT} && timeout 20 ls {UNIT}/") == 0
             and main_pid(bed.client) not in ("0", before)
         ),
         bed.client,
