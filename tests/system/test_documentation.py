@@ -48,5 +48,34 @@ def test_every_command_that_is_shown_exists() -> None:
         assert set(shown) <= set(NOUNS), path.name
 
 
+def test_the_readme_leads_to_every_document() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", (CHECKOUT / "README.md").read_text()))
+    for path in sorted((CHECKOUT / "docs").glob("*.md")):
+        assert str(path.relative_to(CHECKOUT)) in linked
+
+
+def test_the_defaults_that_are_documented_are_the_programs() -> None:
+    """Of the options of a mount; those that are words about where something comes from are not
+    told by the table of options."""
+    text = (CHECKOUT / "docs" / "CONFIGURATION.md").read_text().partition("### fstab")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", text, re.M)
+    documented: dict[str, str] = {}
+    for names, defaults in rows:
+        options, values = re.findall(r"`(\w+)`", names), defaults.split(", ")
+        shared = len(values) == len(options)
+        documented |= zip(options, values if shared else [defaults] * len(options), strict=True)
+    compared = 0
+    for option in OPTIONS:
+        said = documented[option.name].strip("` ")
+        if option.default is False:
+            assert said == "off", option.name
+        elif option.default is None or option.default == () or option.name in ("file_mode",):
+            assert not re.fullmatch(r"\d+[KMG]?", said), option.name
+        else:
+            assert option.parse(said) == option.default, option.name
+            compared += 1
+    assert compared > 12
+
+
 def test_the_readme_is_short() -> None:
     assert len((CHECKOUT / "README.md").read_text().splitlines()) < 200
