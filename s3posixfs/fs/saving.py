@@ -185,19 +185,28 @@ class Saver:
         """The last handle was released: upload what is left, or keep it for another try. Not of a
         file that a write is missing in, and that could not be stored when it was closed."""
         try:
-            if open_file.torn and open_file.pending is None and open_file.failure is not None:
+            if open_file.torn and open_file.failure is not None:
                 raise open_file.failure
             await self.save(open_file)
         except Exception as error:
             raised = as_oserror(error, "upload after close")
-            torn = open_file.torn and open_file.pending is None
-            if raised.errno in PASSING and not torn:
+            if raised.errno in PASSING and not open_file.torn:
                 logger.warning("%s is not in S3 yet; trying again", open_file.inode.path())
                 self._owed.add(open_file)
-            else:
+            elif not await self._taken_back(open_file, raised):
                 await self._discard(open_file, raised)
                 return
         await self.finish(open_file)
+
+    async def _taken_back(self, open_file: OpenFile, error: OSError) -> bool:
+        """Whether the journal has an older state of the file, which is the file's again."""
+        if self.writeback is None or not open_file.torn:
+            return False
+        async with open_file.lock:
+            if open_file.handles or not await self.writeback.take_back(open_file):
+                return False
+        logger.error("%s is as before: %s", open_file.inode.path(), error.strerror)
+        return True
 
     async def finish(self, open_file: OpenFile) -> None:
         """Let go of a file that nobody has open and that owes nothing."""

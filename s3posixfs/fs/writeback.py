@@ -132,6 +132,32 @@ class Writeback:
         self.schedule(pending)
         return replaced
 
+    async def take_back(self, open_file: OpenFile) -> bool:
+        """Make the file what the journal has of it again, without what was written since and could
+        not be kept; for who holds its lock. Whether the journal has any of it."""
+        pending, inode = open_file.pending, open_file.inode
+        if pending is None:
+            return False
+        async with pending.lock:
+            if open_file.pending is not pending:  # it reached S3 in this moment
+                return False
+            content = pending.content
+            if content is not None:
+                content.file.hold()
+            staged = self._state.staging.restore(pending.state, content)
+            former, open_file.staged = open_file.staged, staged
+            base, open_file.base = open_file.base, None
+            pending.generation = staged.generation
+            open_file.changed = open_file.torn = False
+            open_file.failure = None
+            inode.entry = self._entry(pending.state)
+            inode.kept_etag = None  # the kernel's pages are of what is dropped
+            inode.serial += 1
+        for one in (former, base):
+            if one is not None:
+                await one.aclose()
+        return True
+
     async def _commit_attributes(
         self, pending: Pending, open_file: OpenFile, former: ObjectStat | None
     ) -> None:

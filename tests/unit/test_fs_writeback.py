@@ -5,10 +5,13 @@ A crash is a copy of the cache directory, made at some moment, under a new files
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ import trio.testing
 from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.data.journal import Journal
+from s3posixfs.fs import saving
 from s3posixfs.fs.attributes import AttributeChanges
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import Conflict, FsConfig
@@ -625,3 +629,49 @@ async def test_a_failed_sync_is_not_taken_back(
         stores.heal()
         assert await stored(bed) == ()
         assert bed.store.data(BUCKET, "a") == b"again"
+
+
+@pytest.fixture
+def small_cache(tmp_path: Path) -> Iterator[Path]:
+    """The cache directory is a filesystem of 24 MiB."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    options = ["-o", "size=24m,mode=700"]
+    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(cache)], check=True)
+    yield cache
+    subprocess.run(["umount", "--lazy", str(cache)], check=True)
+
+
+async def test_what_a_refused_write_left_does_not_replace_what_was_closed_before(
+    tmp_path: Path, small_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program was told by ``write`` and by ``close``: what it had before is what is owed."""
+    monkeypatch.setattr(saving, "RETRY_SECONDS", 0.01)
+    stores = Stores()
+    async with filesystem_bed(tmp_path, writeback=True, wrap=stores) as bed:
+        stores.fail("put", DOWN)
+        await bed.write("a", b"closed and acknowledged", ALICE)
+        parent, name = await bed.split("a", ALICE)
+        flags = os.O_WRONLY | os.O_TRUNC
+        _, opened = await bed.fs.create(parent, name, 0o644, flags, ALICE)
+        offset = 0
+        with pytest.raises(OSError, match="No space"):  # noqa: PT012
+            while True:
+                offset += await bed.fs.write(opened.handle, offset, bytes(5000))
+        ballast = small_cache / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(OSError, match="No space"):
+            await bed.fs.flush(opened.handle)
+        await bed.fs.release(opened.handle)
+        ballast.unlink()
+        await trio.sleep(0.1)
+        assert (await bed.walk("a", ALICE)).attributes.size == 23
+        assert await bed.read("a", ALICE) == b"closed and acknowledged"
+        stores.heal()
+        assert await stored(bed) == ()
+        assert bed.store.data(BUCKET, "a") == b"closed and acknowledged"
+        await bed.write("a", b"and more of it", ALICE)
+        assert await stored(bed) == ()
+        assert bed.store.data(BUCKET, "a") == b"and more of it"
