@@ -12,6 +12,7 @@ from s3posixfs.cli.doctor_files import about_cache, about_config, about_identiti
 from s3posixfs.cli.doctor_host import about_host, about_mounts, about_units
 from s3posixfs.cli.findings import Finding, failed, show
 from s3posixfs.cli.mount_options import parse_options
+from s3posixfs.cli.option_completion import mount_options
 from s3posixfs.core.errors import OperatorError
 
 
@@ -39,7 +40,14 @@ def _summary(findings: Sequence[Finding]) -> str:
 
 @click.command(short_help="Check what a mount needs, and say what to do.")
 @click.argument("source", required=False)
-@click.option("-o", "comma_lists", multiple=True, metavar="OPT[,OPT…]", help="Mount options.")
+@click.option(
+    "-o",
+    "comma_lists",
+    multiple=True,
+    metavar="OPT[,OPT…]",
+    help="Mount options.",
+    shell_complete=mount_options,
+)
 @json_option
 @click.pass_context
 def doctor(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import click
 
 from s3posixfs import __version__
+from s3posixfs.cli import completion as _  # noqa: F401 - registers itself with click
 from s3posixfs.cli.common import PROGRAM, run_command
 
 

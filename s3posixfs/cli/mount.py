@@ -25,6 +25,7 @@ from s3posixfs.cli.mountpoints import (
     check_mountpoint,
     resolve_mountpoint,
 )
+from s3posixfs.cli.option_completion import mount_options
 from s3posixfs.core.errors import OperatorError
 
 # Longer than the client's own deadlines, so that the daemon's reason is heard first.
@@ -45,7 +46,14 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(short_help="Mount a bucket, a prefix of one, or all buckets.")
 @click.argument("source")
 @click.argument("mountpoint")
-@click.option("-o", "comma_lists", multiple=True, metavar="OPT[,OPT…]", help="Options as in fstab.")
+@click.option(
+    "-o",
+    "comma_lists",
+    multiple=True,
+    metavar="OPT[,OPT…]",
+    help="Options as in fstab.",
+    shell_complete=mount_options,
+)
 @click.option("-f", "stay", is_flag=True, help="Stay in the foreground.")
 @_with_options
 def mount(

@@ -107,13 +107,20 @@ def _flag(text: str) -> bool:
     raise OptionError(f"is on or off, not {text!r}")
 
 
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise OptionError(f"is one of {', '.join(choices)}, not {text!r}")
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Takes one of a few words."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.choices:
+            raise OptionError(f"is one of {', '.join(self.choices)}, not {text!r}")
         return text
 
-    return parse
+
+def _choice(*choices: str) -> Choice:
+    return Choice(choices)
 
 
 def _names(text: str) -> tuple[str, ...]:

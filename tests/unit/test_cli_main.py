@@ -115,8 +115,8 @@ def test_help_loads_no_command() -> None:
         assert f"{name} " in shown
         assert noun.help in shown
     assert shown.splitlines()[-1] == str(
-        ["s3posixfs", "s3posixfs.cli", "s3posixfs.cli.common", "s3posixfs.cli.main",
-         "s3posixfs.core", "s3posixfs.core.errors"]
+        ["s3posixfs", "s3posixfs.cli", "s3posixfs.cli.common", "s3posixfs.cli.completion",
+         "s3posixfs.cli.main", "s3posixfs.core", "s3posixfs.core.errors"]
     )  # fmt: skip
 
 
