@@ -18,6 +18,8 @@ from vm_image import Image, VmError, link_address
 _KVM_CREATE_VM = 0xAE01
 # Seconds within which a kernel says its first word under KVM; it takes one of them.
 _FIRST_WORD = 20.0
+# How much longer than a real machine one may take that is emulated in software.
+SLOWER = 8.0
 # Machines within machines may not set what the flag promises.
 _CPU = {"kvm": "host,-arch-capabilities", "tcg": "max"}
 _SSH = (
@@ -284,7 +286,7 @@ def start_machines(
         for index, name in enumerate(names)
     ]
     config.write_text("\n".join(qemu.ssh_section for qemu in qemus))
-    factor = 1.0 if accelerator == "kvm" else 8.0
+    factor = 1.0 if accelerator == "kvm" else SLOWER
     machines = {name: Machine(name, config, log, factor) for name in names}
     began = time.monotonic()
     took: dict[str, float] = {}
