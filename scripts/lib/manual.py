@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -20,6 +21,8 @@ from s3posixfs.cli.main import cli
 from s3posixfs.cli.mount_options import OPTIONS, Option
 from s3posixfs.identity.policy_conditions import OPERATORS
 from s3posixfs.identity.policy_predefined import PREDEFINED
+
+_WIDTH = 78
 
 
 def escaped(text: str) -> str:
@@ -53,7 +56,9 @@ def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
 
 def paragraphs(command: click.Command) -> list[str]:
     """A command's help."""
-    return (command.help or command.short_help or "").replace("\b", "").strip().split("\n\n")
+    return [
+        part.strip() for part in (command.help or command.short_help or "").strip().split("\n\n")
+    ]
 
 
 def one_command(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
@@ -67,7 +72,9 @@ def one_command(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
     for number, text in enumerate(paragraphs(command)):
         if number:
             yield ".PP"
-        yield sentence(text)
+        # Click's sign of a paragraph that is not to be filled: something to type.
+        verbatim = text.startswith("\b")
+        yield f".EX\n{escaped(text[1:].strip())}\n.EE" if verbatim else sentence(text)
     if path == ("s3posixfs", "mount"):
         yield ".PP\nAll options of the mount are in\n.BR mount.s3posixfs (8)."
     for option in command.params:
@@ -119,7 +126,21 @@ def page(source: str, date: str) -> str:
     for line in source.replace("@DATE@", date).replace("@VERSION@", __version__).splitlines():
         part = line.removeprefix("@").removesuffix("@") if line.startswith("@") else ""
         lines.append(PARTS[part]() if part else line)
-    return "\n".join(lines) + "\n"
+    return "\n".join(wrapped("\n".join(lines).splitlines())) + "\n"
+
+
+def wrapped(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of text no longer than mandoc(1) likes them; requests and examples as they are."""
+    filled = True
+    for line in lines:
+        if line in (".EX", ".EE"):
+            filled = line == ".EE"
+        if not filled or line.startswith(".") or len(line) <= _WIDTH:
+            yield line
+            continue
+        for part in textwrap.wrap(line, _WIDTH, break_long_words=False, break_on_hyphens=False):
+            # No line of it may look like a request.
+            yield part if not part.startswith((".", "'")) else f"\\&{part}"
 
 
 def main() -> None:

@@ -42,7 +42,6 @@ NOT_EXECUTED = {
     ("README.md", "aws s3api list-buckets"): "needs AWS",
     ("README.md", "aws s3api list-objects-v2"): "needs MinIO",
     ("README.md", "shared  /srv/shared  "): "a line of fstab",
-    ("docs/ARCHITECTURE.md", "programs (ls, cp"): "a picture",
     ("docs/CONFIGURATION.md", "s3posixfs mount SOURCE"): "a synopsis",
     ("docs/CONFIGURATION.md", "s3posixfs serve --root DIR"): "a synopsis",
     ("docs/CONFIGURATION.md", "shared  /srv/shared  "): "a line of fstab",
