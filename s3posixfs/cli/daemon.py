@@ -16,6 +16,7 @@ import random
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -44,6 +45,7 @@ from s3posixfs.cli.mount_request import (
 )
 from s3posixfs.cli.mountpoints import control_socket
 from s3posixfs.cli.notify import Notifier
+from s3posixfs.cli.utab import name_umount_helper
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.rotating import Rotation
@@ -351,6 +353,8 @@ def run_in_foreground(data: Mapping[str, Any]) -> None:
     def ready() -> None:
         logger.info("mounted %s at %s", request.source, request.mountpoint)
         notifier.ready(f"{request.source} is mounted at {request.mountpoint}")
+        # Beside the loop, which answers what mount(8) may ask of the mountpoint.
+        threading.Thread(target=name_umount_helper, args=(request.mountpoint,), daemon=True).start()
 
     try:
         _run(request, ready, notifier)

@@ -26,6 +26,7 @@ from s3posixfs.cli.mountpoints import (
     resolve_mountpoint,
 )
 from s3posixfs.cli.option_completion import mount_options
+from s3posixfs.cli.utab import name_umount_helper
 from s3posixfs.core.errors import OperatorError
 
 # Longer than the client's own deadlines, so that the daemon's reason is heard first.
@@ -126,6 +127,7 @@ def _start_daemon(request: dict[str, Any], log_path: Path) -> None:
     if answer.get("ready") is True:
         # The daemon outlives this process on purpose.
         process.returncode = 0
+        name_umount_helper(Path(request["mountpoint"]))
         return
     raise OperatorError(str(answer.get("error") or f"the mount daemon ended early; see {log_path}"))
 

@@ -2,7 +2,7 @@
 # Source it after scripts/lib/setup.sh, with these set (all but `root` as absolute paths of the
 # host that the program will run on; `root` is put before them, empty for this host):
 #   root      the folder of another host's root
-#   home      folder of the environments            /opt/s3posixfs     /usr/lib/s3posixfs
+#   home      folder of the environments            /opt/s3posixfs     /opt/s3posixfs
 #   prefix    of commands, man pages, completion    /usr/local         /usr
 #   units     folder of systemd's units
 # shellcheck shell=bash
@@ -45,12 +45,14 @@ build_wheel() {
 make_environment() {
     local python=$1 place=$2 work
     work=$(mktemp -d)
+    say "  building the wheel of s3posixfs"
     # A pip of its own builds, so that the environment holds nothing but what runs.
     "$python" -m venv "$work/builder" || die "cannot make an environment with $python"
     build_wheel "$work" "$work/builder/bin/pip"
     rm -rf "$root$place"
-    mkdir -p "$(dirname "$root$place")"
+    make_folder "$(dirname "$place")"
     "$python" -m venv --without-pip --symlinks "$root$place" || die "cannot make $root$place"
+    say "  installing it with the distributions that it needs, of constraints.txt"
     "$work/builder/bin/pip" --python "$root$place/bin/python" install --quiet \
         --disable-pip-version-check --root-user-action ignore --no-compile \
         -c "$checkout/constraints.txt" "$work"/*.whl >"$work/install.log" 2>&1 || {
@@ -64,7 +66,10 @@ make_environment() {
         grep -rlIF "$root$place" "$root$place/bin" "$root$place/pyvenv.cfg" |
             xargs sed -i "s,$root$place,$place,g"
     fi
-    "$python" -m compileall -q -j 2 -s "$root" -p / "$root$place/lib" || die "cannot compile"
+    say "  compiling $(find "$root$place/lib" -name '*.py' | wc -l) modules"
+    # Nobody edits what is in it, so that nothing needs to look for that at each start.
+    "$python" -m compileall -q -j 2 -s "$root" -p / --invalidation-mode unchecked-hash \
+        "$root$place/lib" || die "cannot compile"
     # Whatever umask this is called under, users run what is in it.
     chmod -R u=rwX,go=rX "$root$place"
 }
@@ -76,11 +81,20 @@ environment_python() {
     PYTHONDONTWRITEBYTECODE=1 "$root$place/bin/python" -I "$@"
 }
 
-# put MODE FILE: standard input becomes $root/FILE, in one step, and is noted in `placed`.
+# make_folder FOLDER: $root/FOLDER and those above it; what was not there is noted in `placed`, with
+# a slash at its end.
 placed=()
+make_folder() {
+    [ ! -d "$root$1" ] || return 0
+    make_folder "$(dirname "$1")"
+    mkdir "$root$1" || die "cannot make $root$1"
+    placed+=("$1/")
+}
+
+# put MODE FILE: standard input becomes $root/FILE, in one step, and is noted in `placed`.
 put() {
     local mode=$1 file=$2 new=$root$2.s3posixfs-new
-    mkdir -p "$(dirname "$root$file")"
+    make_folder "$(dirname "$file")"
     { cat >"$new" && chmod "$mode" "$new" && mv -f "$new" "$root$file"; } ||
         die "cannot write $root$file"
     placed+=("$file")
@@ -88,7 +102,7 @@ put() {
 
 # link TARGET FILE: the symbolic link $root/FILE, in one step, and noted in `placed`.
 link() {
-    mkdir -p "$(dirname "$root$2")"
+    make_folder "$(dirname "$2")"
     { ln -sfn "$1" "$root$2.s3posixfs-new" && mv -fT "$root$2.s3posixfs-new" "$root$2"; } ||
         die "cannot write $root$2"
     placed+=("$2")
@@ -124,6 +138,9 @@ place_files() {
         put 644 "$prefix/share/man/man${page##*.}/${page##*/}.gz" < <(gzip -9nc "$page")
     done
     rm -rf "$manuals"
+    for page in mount.fuse.s3posixfs umount.s3posixfs umount.fuse.s3posixfs; do
+        link mount.s3posixfs.8.gz "$prefix/share/man/man8/$page.8.gz"
+    done
     for shell in bash zsh fish; do
         case $shell in
         bash) target=$prefix/share/bash-completion/completions/s3posixfs ;;
