@@ -14,6 +14,7 @@ import click
 from s3posixfs.cli.common import echo_json, echo_table, json_option, note, run_command
 from s3posixfs.cli.mount_options import MountOptions, parse_options
 from s3posixfs.cli.mount_request import DEFAULT_IDENTITIES
+from s3posixfs.cli.progress import progress
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import PosixOwner
 from s3posixfs.identity.importing import (
@@ -166,8 +167,15 @@ def import_(
         except OperatorError as error:
             raise OperatorError(f"{file}: {error}") from None
         host, has_uid = _host(passwd)
-        choices = Choices(host, has_uid, uid_from, uid_min, profiles)
-        imported = import_users(users, choices, present)
+        # Each name may be asked of a directory service far away.
+        with progress("looking names up", len(users)) as advance:
+
+            def look_up(name: str) -> PosixOwner | None:
+                advance()
+                return host(name)
+
+            choices = Choices(look_up, has_uid, uid_from, uid_min, profiles)
+            imported = import_users(users, choices, present)
         text = before + _heading(system, before) + to_toml(imported.identities)
         parse_identities(text, str(output or "the result"))
         if not imported.identities and not imported.kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,9 +56,18 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")
 
 
+def _duration(seconds: float) -> str:
+    """Two units of it: ``2 d 3 h``, ``59 min 45 s``, ``12 s``."""
+    left = round(seconds)
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if left >= size:
+            return f"{left // size} {unit} {left % size // smaller} {name}"
+    return f"{left // 60} min {left % 60} s" if left >= 60 else f"{left} s"
+
+
 def _until(moment: float) -> str:
     left = moment - time.time()
-    return f"in {left:,.0f} s" if left > 0 else "expired"
+    return f"in {_duration(left)}" if left > 0 else "expired"
 
 
 def _lifetime(row: Mapping[str, Any]) -> str:
@@ -76,17 +85,38 @@ def _show(value: object, name: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {number}" for key, number in value.items()) or _NONE
+        return ", ".join(f"{key} {_show(one, key)}" for key, one in value.items()) or _NONE
+    if name.endswith("seconds") and isinstance(value, int | float):
+        return _duration(value) if value >= 1 else f"{value:g} s"
     return _NONE if value in (None, "") else str(value)
+
+
+def _left(mount: Mapping[str, Any]) -> str:
+    """What programs have written and S3 has not got."""
+    inner = mount.get("filesystem") or {}
+    texts = [
+        f"{inner[f'{kind}_files']:,} files ({_size(inner[f'{kind}_bytes'])}) {meaning}"
+        for kind, meaning in (("dirty", "being written"), ("queued", "closed and queued"))
+        if inner.get(f"{kind}_files")
+    ]
+    if inner.get("failing_files"):
+        texts.append(f"{inner['failing_files']:,} of them failing")
+    if inner.get("queued_files") and inner.get("oldest_seconds"):
+        texts.append(f"the oldest for {_duration(inner['oldest_seconds'])}")
+    return ", ".join(texts) or "nothing"
 
 
 def _overview(mount: Mapping[str, Any]) -> list[list[str]]:
     rows = [["health", str(mount["health"])]]
     if "pid" not in mount:
-        return rows
+        path = mount["mountpoint"]
+        dead = str(mount["health"]).startswith("dead")
+        todo = f"s3posixfs umount --if-dead {path}, and mount it anew" if dead else "see its log"
+        return [*rows, ["what to do", todo]]
     version, pid = mount.get("version", "older"), mount["pid"]
     rows.append(["source", f"{mount['source']}{' (read-only)' if mount.get('read_only') else ''}"])
     rows.append(["daemon", f"process {pid}, version {version}, since {_time(mount['since'])}"])
+    rows.append(["not in S3 yet", _left(mount)])
     expire = mount["daemon_credentials_expire"]
     rows.append(["daemon's credentials", "do not expire" if expire is None else _until(expire)])
     for name, text in (
@@ -145,13 +175,14 @@ def _bound(milliseconds: float | None) -> str:
 
 
 def _show_mount(mount: Mapping[str, Any]) -> None:
-    rows = _overview(mount)
+    echo_table([str(mount["mountpoint"]), ""], _overview(mount))
     for name in ("filesystem", "client", "cache", "memory", "capabilities"):
-        part = _part(mount, name)
-        rows += [[f"{name}: {text}", value] for text, value in part]
+        if part := _part(mount, name):
+            click.echo()
+            echo_table([name, ""], part)
     if "loop_stalls" in mount:
-        rows += _stalls(mount["loop_stalls"])
-    echo_table(["", str(mount["mountpoint"])], rows)
+        click.echo()
+        echo_table(["event loop", ""], _stalls(mount["loop_stalls"]))
     _work((mount.get("filesystem") or {}).get("operations") or {}, "operation")
     _work((mount.get("client") or {}).get("requests_by_api") or {}, "request to the store")
     identities = mount.get("identities") or []
@@ -173,6 +204,22 @@ def _show_mount(mount: Mapping[str, Any]) -> None:
         )
 
 
+def _summary(mounts: Sequence[Mapping[str, Any]]) -> None:
+    """A line a mount, where there are several."""
+    echo_table(
+        ["mountpoint", "source", "health", "not in S3 yet"],
+        [
+            [
+                mount["mountpoint"],
+                mount.get("source", _NONE),
+                mount["health"],
+                _left(mount) if "pid" in mount else _NONE,
+            ]
+            for mount in mounts
+        ],
+    )
+
+
 def _print(mountpoint: str | None, as_json: bool) -> None:
     mounts = collect(mountpoint)
     if as_json:
@@ -180,8 +227,10 @@ def _print(mountpoint: str | None, as_json: bool) -> None:
         return
     if not mounts:
         click.echo("no s3posixfs mounts")
+    if len(mounts) > 1:
+        _summary(mounts)
     for number, mount in enumerate(mounts):
-        if number:
+        if number or len(mounts) > 1:
             click.echo()
         _show_mount(mount)
 
