@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from errno import EACCES
+
+import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import FileAttributes
@@ -14,11 +17,13 @@ from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.handles import DirectoryHandle, Handles
 from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.listing import Listing, Row
+from s3posixfs.fs.listing import PAGE_KEYS, Listing, Row
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.paging import load_page
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.signers import Signer
+
+logger = logging.getLogger(__name__)
 
 Emit = Callable[[bytes, FileAttributes, int], bool]
 
@@ -29,9 +34,15 @@ class Directories:
     """Directory handles."""
 
     def __init__(
-        self, state: MountState, resolver: Resolver, entries: Entries, buckets: BucketsFolder
+        self,
+        state: MountState,
+        resolver: Resolver,
+        entries: Entries,
+        buckets: BucketsFolder,
+        nursery: trio.Nursery,
     ) -> None:
         self._state = state
+        self._nursery = nursery
         self._resolver = resolver
         self._entries = entries
         self._buckets = buckets
@@ -113,10 +124,27 @@ class Directories:
                 if row is None or self._removed_since(inode, row):
                     continue
                 if not self._emit(inode, row, emit, position + DOTS):
+                    self._look_ahead(inode, listing, position)
                     return
             if listing.complete:
                 return
             await load_page(self._state, inode, listing)
+
+    def _look_ahead(self, inode: Inode, listing: Listing, position: int) -> None:
+        """Who has read half a page and more gets the next one without waiting for it."""
+        if listing.complete or listing.ahead or position < PAGE_KEYS // 2:
+            return
+        if len(listing.rows) - position <= PAGE_KEYS:
+            listing.ahead = True
+            self._nursery.start_soon(self._load_ahead, inode, listing)
+
+    async def _load_ahead(self, inode: Inode, listing: Listing) -> None:
+        try:
+            await load_page(self._state, inode, listing)
+        except Exception as error:  # who needs the page asks again, and is told
+            logger.debug("a page of %s was not fetched ahead: %s", inode.path(), error)
+        finally:
+            listing.ahead = False
 
     def _rewind(self, handle: DirectoryHandle) -> None:
         """rewinddir(3): the names are those of now. (Which buckets there are holds for the handle:

@@ -24,13 +24,17 @@ class Entries:
         attributes = self._state.rules.directory(marker, marker.metadata, seen_ns=0)
         return Entry(attributes, marker, self._state.now(), exact=True)
 
-    def of_file(self, bucket: str, found: ObjectStat) -> Entry:
+    def of_file(self, bucket: str, found: ObjectStat, row: Row | None = None) -> Entry:
         """A file as its HEAD or its row shows it."""
         if found.metadata is None or found.headers is None:
             found = self._state.known.complete(bucket, found)
         attributes = self._state.rules.file(found, found.metadata)
         exact = found.metadata is not None or self._suffices(found)
-        return Entry(attributes, found, self._state.now(), exact=exact)
+        if row is None:
+            return Entry(attributes, found, self._state.now(), exact=exact)
+        if found.owner is None and self._state.daemon_store.capabilities.listing_owner:
+            exact = False  # a row of our own making
+        return Entry(attributes, found, row.fetched_at, exact=exact)
 
     def _suffices(self, row: ObjectStat) -> bool:
         """Whether a row without metadata says enough. Never one of an owner who is believed:
@@ -42,13 +46,9 @@ class Entries:
     def of_row(self, directory: Inode, row: Row) -> Entry:
         """What a row of a listing tells; of a folder nothing but that it is there."""
         if row.stat is None:
-            entry = replace(self._state.unmarked_directory(), exact=False)
-        else:
-            bucket, _ = self._state.table.place(directory)
-            entry = self.of_file(bucket, row.stat)
-            if row.stat.owner is None and self._state.daemon_store.capabilities.listing_owner:
-                entry = replace(entry, exact=False)  # a row of our own making
-        return replace(entry, fetched_at=row.fetched_at)
+            entry = self._state.unmarked_directory()
+            return replace(entry, exact=False, fetched_at=row.fetched_at)
+        return self.of_file(self._state.table.bucket(directory), row.stat, row)
 
     def is_fresh(self, inode: Inode, *, whole: bool = False) -> bool:
         """Whether the entry is exact (and ``whole``) and younger than the time to live."""

@@ -113,7 +113,7 @@ class FileSystem:
         conflicts = Conflicts(state, self._entries, heads)
         self._saver = Saver(state, rewriter, Putter(state, rewriter, conflicts, nursery))
         self._files = Files(state, self._resolver, self._saver)
-        self._directories = Directories(state, self._resolver, self._entries, buckets)
+        self._directories = Directories(state, self._resolver, self._entries, buckets, nursery)
         self._times = FolderTimes(state, rewriter)
         folders = Folders(state, self._times)
         self._creator = Creator(state, self._resolver, buckets, self._files, folders)

@@ -317,6 +317,10 @@ class InodeTable:
         segments.reverse()
         return bucket, self._prefix + "".join(f"{segment}/" for segment in segments)
 
+    def bucket(self, directory: Inode) -> str:
+        """The bucket of what a directory holds; see ``place``."""
+        return self._bucket if self._bucket is not None else self.place(directory)[0]
+
     def nearest(self, bucket: str, prefix: str) -> tuple[Inode, list[bytes]]:
         """The lowest known folder on the way to what begins with a prefix of this mount, and the
         names from there on."""

@@ -13,6 +13,10 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.names import shown_name
 
 PAGE_KEYS = 1000
+# A listing of several pages counts for so many times as long as they took, if that is longer than
+# the time to live: else a program that goes through a large folder would ask for name after name.
+SHARE = 4
+LONGEST_SECONDS = 30.0
 ABSENT_NAMES = 10_000
 
 # Of a scan: the rows that are asked for together, and those that may be left out in between.
@@ -60,15 +64,16 @@ class Listing:
     changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
     its first page. ``asked`` counts how often a name was looked up in it; ``absent`` has names
     that were seen not to be there one by one, and when. ``entered_at`` is when a folder in it was
-    last opened; ``took`` the seconds that it took, where all of it was asked for at once. ``first``
-    is the first of all keys below, where that is in the folder itself; ``nameless`` says that there
-    are keys with an empty segment there, which are not shown.
+    last opened; ``took`` the seconds that its pages took. ``first`` is the first of all keys below,
+    where that is in the folder itself; ``nameless`` says that there are keys with an empty segment
+    there, which are not shown. ``ahead`` says that a page is being fetched before it is needed.
     """
 
     __slots__ = (
         "_changed",
         "_token",
         "absent",
+        "ahead",
         "asked",
         "complete",
         "entered_at",
@@ -90,6 +95,7 @@ class Listing:
         self.complete = False
         self.started_at = started_at
         self.took = 0.0
+        self.ahead = False
         self.marker: ObjectStat | None = None
         self.first: ObjectStat | None = None
         self.nameless = False
@@ -166,6 +172,7 @@ class Listing:
         async with self.lock:
             if self.complete or self.pages > have:
                 return
+            began = trio.current_time()
             page = await store.list_objects(
                 bucket, prefix=prefix, delimiter="/", token=self._token, max_keys=PAGE_KEYS
             )
@@ -188,6 +195,7 @@ class Listing:
                 if name is not None and name not in self._changed:
                     self._set(Row(name, None, now))
             self._token = page.next_token
+            self.took += trio.current_time() - began
             self.pages += 1
             self.complete = page.next_token is None
 
@@ -206,7 +214,8 @@ def _bytes(key: str) -> bytes:
 
 
 class ListingCache:
-    """The latest listing of each directory, for ``ttl`` seconds and ``limit`` rows in all."""
+    """The latest listing of each directory, for ``ttl`` seconds (see ``SHARE``) and ``limit`` rows
+    in all."""
 
     def __init__(self, ttl: float, limit: int) -> None:
         self._ttl = ttl
@@ -214,14 +223,15 @@ class ListingCache:
         self._recent: OrderedDict[int, Inode] = OrderedDict()
         self._loads = 0
 
-    def age(self, listing: Listing, now: float) -> float:
-        """Seconds since the listing began."""
-        return now - listing.started_at
-
     def fresh(self, directory: Inode, now: float) -> Listing | None:
         """The directory's listing, perhaps not complete yet, unless it is too old."""
         listing = directory.listing
-        if listing is None or self.age(listing, now) >= self._ttl:
+        if listing is None or not self._ttl:
+            return None
+        lasts = self._ttl
+        if listing.pages > 1:
+            lasts = max(lasts, min(SHARE * listing.took, LONGEST_SECONDS))
+        if now - listing.started_at >= lasts:
             return None
         return listing
 

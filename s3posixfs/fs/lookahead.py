@@ -81,9 +81,8 @@ class LookAhead:
             return None
         listing = state.listings.begin(parent, state.now())
         listing.scan = former.scan
-        with trio.move_on_after(state.config.metadata_ttl):
-            while not listing.complete:
-                await load_page(state, parent, listing)
+        while not listing.complete and len(listing.rows) <= LARGEST * PAGE_KEYS:
+            await load_page(state, parent, listing)
         fresh = state.listings.fresh(parent, state.now())
         return fresh.get(name) if fresh is not None else None
 

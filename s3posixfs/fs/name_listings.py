@@ -81,9 +81,7 @@ class NameListings:
 
     async def _load_all(self, folder: Inode, most_pages: int) -> None:
         state = self._state
-        began = state.now()
-        listing = state.listings.begin(folder, began)
+        listing = state.listings.begin(folder, state.now())
         while not listing.complete and listing.pages < most_pages:
             await load_page(state, folder, listing)
-        listing.took += state.now() - began
         listing.asked = max(listing.asked, CROWD)

@@ -36,6 +36,7 @@ class OwnershipRules:
         self._config = config
         self._signers = signers
         self._member = member
+        self._default = PosixOwner(config.uid, config.gid)
 
     def trusts(self, owner_id: str | None) -> bool:
         """Whether metadata of this owner's objects states ownership."""
@@ -64,12 +65,9 @@ class OwnershipRules:
         elif permissions is None:
             permissions = self._config.file_mode
         size = found.size if kind in (stat.S_IFREG, stat.S_IFLNK) else 0
-        wanted = self._times(
-            Attributes(kind | permissions, -1, -1, size, 0, 0, 0, stated.rdev or 0),
-            stated,
-            round(found.last_modified * NS),
-        )
-        return self._owned(wanted, stated, self._owner(owner_id), trusted)
+        owned = self._owned(kind | permissions, stated, self._owner(owner_id), trusted)
+        times = _times(stated, round(found.last_modified * NS))
+        return Attributes(*owned, size, *times, stated.rdev or 0)
 
     def directory(
         self,
@@ -96,41 +94,25 @@ class OwnershipRules:
             permissions = self._config.unowned_dir_mode
         else:
             permissions = self._config.owned_dir_mode
-        wanted = self._times(
-            Attributes(stat.S_IFDIR | permissions, -1, -1, 0, 0, 0, 0),
-            stated,
-            round(marker.last_modified * NS),
-        )
-        return self._owned(wanted, stated, owner, trusted)
-
-    @staticmethod
-    def _times(wanted: Attributes, stated: PosixMetadata, modified_ns: int) -> Attributes:
-        mtime = stated.mtime_ns if stated.mtime_ns is not None else modified_ns
-        return replace(
-            wanted,
-            mtime_ns=mtime,
-            atime_ns=stated.atime_ns if stated.atime_ns is not None else mtime,
-            ctime_ns=stated.ctime_ns if stated.ctime_ns is not None else modified_ns,
-        )
+        owned = self._owned(stat.S_IFDIR | permissions, stated, owner, trusted)
+        return Attributes(*owned, 0, *_times(stated, round(marker.last_modified * NS)))
 
     def _owned(
-        self,
-        wanted: Attributes,
-        stated: PosixMetadata,
-        owner: PosixOwner | None,
-        trusted: bool,
-    ) -> Attributes:
-        default = owner or PosixOwner(self._config.uid, self._config.gid)
+        self, mode: int, stated: PosixMetadata, owner: PosixOwner | None, trusted: bool
+    ) -> tuple[int, int, int]:
+        """Mode, uid and gid."""
+        default = owner or self._default
         if trusted:
             uid = stated.uid if stated.uid is not None else default.uid
             gid = stated.gid if stated.gid is not None else default.gid
-            return replace(wanted, uid=uid, gid=gid)
+            return mode, uid, gid
         gid = stated.gid if owner is not None and stated.gid is not None else default.gid
-        return self._restricted(replace(wanted, uid=default.uid, gid=gid), owner)
+        mode, gid = self._restricted(mode, gid, owner)
+        return mode, default.uid, gid
 
-    def _restricted(self, wanted: Attributes, owner: PosixOwner | None) -> Attributes:
-        """What is left of the wish of an owner who is not trusted."""
-        mode, gid = wanted.mode & ~stat.S_ISUID, wanted.gid
+    def _restricted(self, mode: int, gid: int, owner: PosixOwner | None) -> tuple[int, int]:
+        """Mode and gid that are left of the wish of an owner who is not trusted."""
+        mode &= ~stat.S_ISUID
         if owner is None:
             mode &= ~stat.S_ISGID
         elif gid != owner.gid and not self._member(owner.uid, gid):
@@ -140,7 +122,7 @@ class OwnershipRules:
             mode &= ~stat.S_ISGID
         if stat.S_IFMT(mode) in (stat.S_IFBLK, stat.S_IFCHR):
             mode = stat.S_IFREG | (mode & PERMISSIONS)
-        return replace(wanted, mode=mode, gid=gid)
+        return mode, gid
 
     def keeps(self, wanted: Attributes, signer: Signer) -> bool:
         """Whether a file that ``signer`` writes will have this owner, group and mode."""
@@ -151,6 +133,17 @@ class OwnershipRules:
         if signer.trusted:
             return wanted
         owner = signer.owner
-        default = owner or PosixOwner(self._config.uid, self._config.gid)
+        default = owner or self._default
         gid = wanted.gid if owner is not None else default.gid
-        return self._restricted(replace(wanted, uid=default.uid, gid=gid), owner)
+        mode, gid = self._restricted(wanted.mode, gid, owner)
+        return replace(wanted, mode=mode, uid=default.uid, gid=gid)
+
+
+def _times(stated: PosixMetadata, modified_ns: int) -> tuple[int, int, int]:
+    """mtime, atime and ctime, in ns since the epoch."""
+    mtime = stated.mtime_ns if stated.mtime_ns is not None else modified_ns
+    return (
+        mtime,
+        stated.atime_ns if stated.atime_ns is not None else mtime,
+        stated.ctime_ns if stated.ctime_ns is not None else modified_ns,
+    )

@@ -17,6 +17,7 @@ from lxml import etree
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import BucketStat, ListPage, ObjectStat, Owner, PartResult
+from s3posixfs.s3 import listing_rows
 
 # 1,000 keys of 1 KiB percent-encoded, each with 2 KiB of metadata, fit.
 MAX_XML_BYTES = 16 * 1024 * 1024
@@ -115,19 +116,18 @@ def parse_listing(data: bytes | memoryview) -> ListPage:
     truncated = False
     token: str | None = None
     prefixes: list[str] = []
-    rows: list[dict[str, Any]] = []
-    cut = root.tag.rfind("}") + 1
+    listed: list[Any] = []
+    namespace = root.tag[: root.tag.rfind("}") + 1]
+    contents, common = f"{namespace}Contents", f"{namespace}CommonPrefixes"
     for child in root:
-        name = child.tag[cut:]
-        if name == "Contents":
-            row: dict[str, Any] = {}
-            for cell in child:
-                key = cell.tag[cut:]
-                row[key] = cell if key in ("Owner", "UserMetadata") else cell.text or ""
-            rows.append(row)
-        elif name == "CommonPrefixes":
+        if child.tag == contents:
+            listed.append(child)
+            continue
+        if child.tag == common:
             prefixes.append(fields(child).get("Prefix", ""))
-        elif name == "IsTruncated":
+            continue
+        name = child.tag[len(namespace) :]
+        if name == "IsTruncated":
             truncated = (child.text or "").strip() == "true"
         elif name == "NextContinuationToken":
             token = child.text or None
@@ -137,9 +137,13 @@ def parse_listing(data: bytes | memoryview) -> ListPage:
         raise S3Error("InvalidResponse", "the store's XML has control characters in keys")
     if truncated and token is None:
         raise S3Error("InvalidResponse", "a listing that goes on has no continuation token")
+    encoding = root.getroottree().docinfo.encoding or "UTF-8"
+    rows = listing_rows.cut(legal, encoding, len(listed))
+    if rows is None:
+        rows = [_row(element) for element in listed]
     owners: dict[tuple[str, str], Owner] = {}
     try:
-        objects = tuple([_listed(row, encoded, cut, owners) for row in rows])
+        objects = tuple([_listed(cells, meta, encoded, owners) for cells, meta in rows])
     except KeyError as error:
         raise S3Error("InvalidResponse", f"a listed object has no {error.args[0]}") from None
     if encoded:
@@ -147,43 +151,54 @@ def parse_listing(data: bytes | memoryview) -> ListPage:
     return ListPage(objects, tuple(prefixes), token if truncated else None)
 
 
+def _row(contents: Any) -> listing_rows.Row:
+    """The cells of one row, as ``listing_rows.cut`` has them."""
+    cells: dict[str, str] = {}
+    metadata: dict[str, str] | None = None
+    for cell in contents:
+        name = local_name(cell)
+        if name == "Owner":
+            cells.update(fields(cell))
+        elif name == "UserMetadata":
+            metadata = fields(cell)
+        else:
+            cells[name] = cell.text or ""
+    return cells, metadata
+
+
 def _listed(
-    row: dict[str, Any], encoded: bool, cut: int, owners: dict[tuple[str, str], Owner]
+    cells: dict[str, str],
+    stated: dict[str, str] | None,
+    encoded: bool,
+    owners: dict[tuple[str, str], Owner],
 ) -> ObjectStat:
     owner: Owner | None = None
-    cell = row.get("Owner")
-    if cell is not None:
-        identifier, display = "", ""
-        for part in cell:
-            if part.tag[cut:] == "ID":
-                identifier = part.text or ""
-            else:
-                display = part.text or ""
-        if identifier:
-            owner = owners.get((identifier, display))
-            if owner is None:
-                owner = owners[identifier, display] = Owner(identifier, display)
+    identifier = cells.get("ID")
+    if identifier:
+        display = cells.get("DisplayName", "")
+        owner = owners.get((identifier, display))
+        if owner is None:
+            owner = owners[identifier, display] = Owner(identifier, display)
     metadata: dict[str, str] | None = None
     content_type: str | None = None
-    cell = row.get("UserMetadata")
-    if cell is not None:
+    if stated is not None:
         metadata = {}
-        for part in cell:
-            name = part.tag[part.tag.rfind("}") + 1 :].lower()
+        for name, text in stated.items():
+            name = name.lower()
             if name.startswith(_META_PREFIX):
-                metadata[name[len(_META_PREFIX) :]] = part.text or ""
+                metadata[name[len(_META_PREFIX) :]] = text
             elif name == "content-type":
-                content_type = part.text or None
-    key = row["Key"]
+                content_type = text or None
+    key, etag = cells["Key"], cells.get("ETag", "")
     return ObjectStat(
         _decoded(key) if encoded else key,
-        _int(row["Size"], "a listed object's size"),
-        unquote_etag(row.get("ETag", "")),
-        parse_time(row["LastModified"]),
+        _int(cells["Size"], "a listed object's size"),
+        unquote_etag(etag),
+        parse_time(cells["LastModified"]),
         owner,
         metadata,
         content_type,
-        row.get("StorageClass"),
+        cells.get("StorageClass"),
     )
 
 

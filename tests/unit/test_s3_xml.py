@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import escape
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from lxml import etree
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import ListPage, ObjectStat, Owner, PartResult
-from s3posixfs.s3 import xml
+from s3posixfs.s3 import listing_rows, xml
 
 NS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -166,3 +168,57 @@ def test_complete_document() -> None:
         {"PartNumber": "1", "ETag": '"a"'},
         {"PartNumber": "2", "ETag": '"b<"'},
     ]
+
+
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"),
+    max_size=12,
+)
+CELLS = st.fixed_dictionaries(
+    {"Key": TEXT, "Size": st.integers(0, 10**13).map(str)},
+    optional={
+        "ETag": TEXT.map(lambda text: f'"{text}"'),
+        "StorageClass": TEXT,
+        "Owner": st.dictionaries(st.sampled_from(["ID", "DisplayName"]), TEXT),
+        "UserMetadata": st.dictionaries(
+            st.sampled_from(["X-Amz-Meta-mode", "x-amz-meta-Key", "content-type", "Key"]),
+            TEXT,
+        ),
+    },
+)
+
+
+def escaped(text: str, quote: str) -> str:
+    return escape(text, {'"': quote, "'": "&#39;"})
+
+
+def element(name: str, value: object, quote: str) -> str:
+    if isinstance(value, dict):
+        inside = "".join(element(key, text, quote) for key, text in value.items())
+        return f"<{name}>{inside}</{name}>"
+    return f"<{name}>{escaped(str(value), quote)}</{name}>"
+
+
+@given(
+    rows=st.lists(CELLS, max_size=4),
+    quote=st.sampled_from(["&quot;", "&#34;", '"', "&#x22;"]),
+    more=st.sampled_from(["", "<!-- <Contents> -->", "<Owner a='b'/>", "<x:y xmlns:x='z'/>"]),
+)
+def test_rows_cut_out_of_the_text_are_those_of_the_document(
+    rows: list[dict[str, object]], quote: str, more: str
+) -> None:
+    contents = "".join(
+        "<Contents>"
+        + "".join(element(name, value, quote) for name, value in row.items())
+        + "<LastModified>2026-11-30T13:15:38.123Z</LastModified>"
+        + f"{more}</Contents>"
+        for row in rows
+    )
+    data = f"<ListBucketResult xmlns='urn:x'>{contents}</ListBucketResult>".encode()
+    found = xml.parse_listing(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing_rows, "cut", lambda *_: None)
+        assert xml.parse_listing(data) == found
+    assert [row.key for row in found.objects] == [row["Key"] for row in rows]
+    if not more and quote != "&#x22;":
+        assert listing_rows.cut(data, "UTF-8", len(rows)) is not None
