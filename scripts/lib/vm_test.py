@@ -17,7 +17,7 @@ import vm_boots
 import vm_cases
 import vm_life
 from vm_cases import PEOPLE, Bed
-from vm_image import ADDRESSES, CHECKOUT, Image, VmError, make_image, make_wheels
+from vm_image import ADDRESSES, CHECKOUT, Image, VmError, install_into, make_image, make_wheels
 from vm_machine import (
     SLOWER,
     CommandFailedError,
@@ -163,6 +163,9 @@ def _machines(arguments: argparse.Namespace, folder: Path, log: Path) -> tuple[l
     names = ["store"] if arguments.single else list(ADDRESSES)
     url = f"http://{ADDRESSES['store']}:9000"
     handed = _handed(cache, folder, commit)
+    if accelerator == "tcg":
+        image = install_into(image, folder, handed, make_wheels(cache, say))
+        say("installed by scripts/install --root: inside, emulation would take half an hour for it")
     qemus, machines, took = start_machines(folder, image, accelerator, names, log, handed)
     try:
         for name, seconds in took.items():
@@ -229,7 +232,8 @@ def main() -> int:
                 qemu.stop()
             for disk in folder.glob("*.qcow2"):
                 disk.unlink()
-            (folder / "handed.tar").unlink(missing_ok=True)
+            for name in ("handed.tar", "disk.ext4"):
+                (folder / name).unlink(missing_ok=True)
     return 1 if failed else 0
 
 
