@@ -109,7 +109,7 @@ ip link set lo up
 for folder in /srv /var/lib /var/cache /run; do mount -t tmpfs -o mode=755 tmpfs $folder; done
 mkdir -p /srv/upper /srv/work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/srv/upper,workdir=/srv/work /etc
-mkdir -p /srv/home /srv/s3 /srv/shared /etc/s3posixfs
+mkdir -p /srv/home /srv/shared /etc/s3posixfs
 cd /srv/home
 eval "$1"
 """

@@ -50,6 +50,7 @@ _PASSED_ON = {
     # s3/check.py: every text that it returns is looked at below
     "explain(error, store, None)",
     "explain(error, store, bucket)",
+    "explain(error, store, bucket_of(source))",
     # the daemon's own, which is an OperatorError's
     "str(answer.get('error') or f'the mount daemon ended early; see {log_path}')",
     # what the table of options says of a value (OptionError, ValueError)
