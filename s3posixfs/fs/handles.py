@@ -21,14 +21,17 @@ class OpenFile:
     """What all handles of one inode share; it outlives them while an upload is owed.
 
     ``staged`` is the content where this mount has its own; ``base`` the reader it was made over.
-    ``fresh`` says that the name is not in S3 yet; ``changed`` that attributes wait for the
-    upload. ``writer`` is the identity that owes the upload: who wrote last, or, after a change
-    of owner, who was ``assigned``. ``pending`` is the journal's entry of the file, where write-back
-    owes S3 one. ``attempts`` are uploads of which no answer came for sure, by what tells versions
-    of the file apart. ``lock`` is held while content is staged, uploaded or moved.
+    ``fresh`` says that the name is not in S3 yet; ``changed`` that attributes wait for the upload.
+    ``writer`` is the identity that owes the upload: who wrote last, or, after a change of owner,
+    who was ``assigned``; ``maker`` the first of them, whose a new file is. ``pending`` is the
+    journal's entry of the file, where write-back owes S3 one. ``attempts`` are uploads of which no
+    answer came for sure, by what tells versions of the file apart. ``torn`` says that a write was
+    refused and nothing was stored since: what there is may be a part of what was to be written.
+    ``lock`` is held while content is staged, uploaded or moved.
     """
 
     __slots__ = (
+        "_writer",
         "assigned",
         "attempts",
         "base",
@@ -38,10 +41,10 @@ class OpenFile:
         "handles",
         "inode",
         "lock",
+        "maker",
         "pending",
         "staged",
         "torn",
-        "writer",
     )
 
     def __init__(self, inode: Inode) -> None:
@@ -52,12 +55,23 @@ class OpenFile:
         self.base: ObjectReader | None = None
         self.fresh = False
         self.changed = False
-        self.writer: Signer | None = None
+        self.maker: Signer | None = None
+        self._writer: Signer | None = None
         self.assigned = False
         self.pending: Pending | None = None
         self.failure: Exception | None = None  # of the last upload
         self.torn = False
         self.attempts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def writer(self) -> Signer | None:
+        """Who owes the upload."""
+        return self._writer
+
+    @writer.setter
+    def writer(self, signer: Signer | None) -> None:
+        self._writer = signer
+        self.maker = self.maker or signer
 
     @property
     def content_unsaved(self) -> bool:

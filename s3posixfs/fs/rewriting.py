@@ -202,8 +202,10 @@ class Rewriter:
         whose it was, or who was made its owner, or who made it."""
         signers, pending = self._state.signers, open_file.pending
         owner = self._state.access.owner(open_file.inode.entry)
-        if open_file.assigned or (open_file.fresh and pending is None):
+        if open_file.assigned:
             return open_file.writer or signers.daemon()
+        if open_file.fresh and pending is None:
+            return open_file.maker or signers.daemon()
         return owner if pending is None else signers.for_name(pending.state.owner) or owner
 
     def keeper(

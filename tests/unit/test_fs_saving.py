@@ -10,7 +10,8 @@ import pytest
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import AttributeChanges
-from tests.filesystem_bed import ALICE, BUCKET, ROOT, Bed, filesystem_bed
+from s3posixfs.fs.caller import Caller
+from tests.filesystem_bed import ALICE, BOB, BUCKET, ROOT, Bed, filesystem_bed
 
 
 def has_errno(code: int) -> pytest.RaisesExc[OSError]:
@@ -88,3 +89,23 @@ async def test_closing_without_a_change_uploads_nothing(tmp_path: Path) -> None:
         await bed.fs.flush(opened.handle)
         await bed.fs.release(opened.handle)
         assert bed.store.requests["put"] == before
+
+
+@pytest.mark.parametrize("writeback", [False, True], ids=["off", "on"])
+@pytest.mark.parametrize("maker", [ROOT, ALICE], ids=["root", "alice"])
+async def test_a_new_file_stays_whose_it_is_when_another_stores_it_first(
+    tmp_path: Path, writeback: bool, maker: Caller
+) -> None:
+    """Its maker has it open still; who may write to it cuts it by its name, which stores it."""
+    async with filesystem_bed(tmp_path, writeback=writeback) as bed:
+        parent, name = await bed.split("a", maker)
+        _, opened = await bed.fs.create(parent, name, 0o666, os.O_RDONLY, maker)
+        inode = (await bed.walk("a", BOB)).inode
+        await bed.fs.setattr(inode, AttributeChanges(size=1000), None, BOB)
+        assert (await bed.walk("a")).attributes.uid == maker.uid
+        await bed.fs.flush(opened.handle)
+        await bed.fs.release(opened.handle)
+        assert await bed.fs.drain() == ()
+        bed.pass_time()
+        assert (await bed.walk("a")).attributes.uid == maker.uid
+        assert bed.s3_owner("a") == ("alice" if maker is ALICE else "daemon")
