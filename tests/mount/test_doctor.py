@@ -16,7 +16,7 @@ from tests.mount.mount_process import MountProcess, is_mounted
 from tests.store.certificates import make_certificates
 from tests.store_process import PROGRAM, StoreProcess, secret_of
 
-pytestmark = pytest.mark.mount
+pytestmark = [pytest.mark.mount, pytest.mark.timeout(300)]
 
 Findings = dict[str, Finding]
 
