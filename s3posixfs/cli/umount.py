@@ -60,6 +60,28 @@ def _process(pid: int | None) -> Iterator[int | None]:
             os.close(descriptor)
 
 
+def _drained(socket: Path) -> dict[str, Any] | None:
+    """What is left after a moment of uploading; ``None`` where no daemon is there any more."""
+    try:
+        return ask(socket, "drain", seconds=5.0, wait=0.5)
+    except TimeoutError:
+        pass
+    # An upload that has begun is not left, and a store that hangs makes it long.
+    try:
+        status = ask(socket, "status", seconds=60.0)
+    except TimeoutError:
+        raise OperatorError(
+            "not unmounted: the daemon does not answer; see its log, or unmount with umount -l"
+        ) from None
+    if status is None:
+        return None
+    left = status["filesystem"]
+    return {
+        f"dirty_{name}": max(int(left.get(f"{kind}_{name}") or 0) for kind in ("dirty", "queued"))
+        for name in ("files", "bytes")
+    }
+
+
 def _upload_everything(socket: Path) -> str | None:
     """Ask the daemon to upload what is dirty, with a bar where that takes long.
 
@@ -74,7 +96,7 @@ def _upload_everything(socket: Path) -> str | None:
     shown = False
     try:
         while True:
-            answer: dict[str, Any] | None = ask(socket, "drain", seconds=60.0, wait=0.5)
+            answer = _drained(socket)
             if answer is None or not answer.get("dirty_files"):
                 return None
             failed = answer.get("error")

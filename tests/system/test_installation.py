@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cuttable_proxy import CuttableProxy
 from tests.store_process import StoreProcess
 from tests.system.private_host import CHECKOUT, PrivateHost
 
@@ -316,6 +317,44 @@ def test_a_user_whom_fstab_lets_mount(site: Site) -> None:
     host.sh("setpriv --reuid games --regid games --clear-groups -- umount /srv/own/m")
     assert "u" in site.objects()
     host.sh("rm -r /etc/fstab /srv/own")
+
+
+def test_umount_shows_a_person_what_it_waits_for(site: Site) -> None:
+    with CuttableProxy(site.store.port) as proxy:
+        site.mount("writeback=on", endpoint=proxy.url)
+        opened = "exec 3>/srv/m/slow; echo open; read line; echo x >&3; exec 3>&-; echo closed"
+        with site.host.popen("/bin/bash", "-euc", opened) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "open\n"
+            proxy.hang()
+            assert writer.communicate("write\n", timeout=60)[0] == "closed\n"
+        with site.host.popen("script", "-qec", "umount /srv/m", "/dev/null") as waiting:
+            assert waiting.stdout is not None
+            shown = ""
+            while "bytes left" not in shown:
+                read = waiting.stdout.read(1)
+                assert read, shown
+                shown += read
+            # Still there. (To look at it would wait for the store.)
+            site.host.sh("grep -q ' /srv/m ' /proc/self/mountinfo")
+            proxy.mend()
+            waiting.communicate(timeout=120)
+        assert waiting.returncode == 0
+        site.host.run("mountpoint", "-q", "/srv/m", status=32)
+    assert site.objects()["slow"] == hashlib.sha256(b"x\n").hexdigest()
+
+
+def test_umount_by_force_waits_for_nothing(site: Site) -> None:
+    site.mount()
+    with site.host.popen("/bin/sh", "-c", "cd /srv/m; echo there; read line") as holding:
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "there\n"
+        site.host.run("umount", "/srv/m", status=32)
+        site.host.run("umount", "-l", "/srv/m")
+        site.host.run("mountpoint", "-q", "/srv/m", status=32)
+        holding.communicate("\n", timeout=30)
+    # The daemon ends when nobody uses it any more.
+    site.host.sh("while pgrep -f [c]li.daemon; do sleep 0.1; done", seconds=60)
 
 
 def test_the_commands_of_the_document(site: Site) -> None:
