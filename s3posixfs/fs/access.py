@@ -64,6 +64,15 @@ class AccessGate:
         """Who signs reads: the caller's identity, unless POSIX alone decides."""
         return signer if self._config.s3_decides else self._signers.daemon()
 
+    def reads_as_daemon(self, caller: Caller) -> bool:
+        """Whether what the caller reads is read as the mount's identity."""
+        if not self._config.s3_decides:
+            return True
+        try:
+            return self._is_daemon(self.signer(caller))
+        except OSError:  # refused altogether
+            return False
+
     def owner(self, entry: Entry) -> Signer:
         """The identity the object belongs to, where there are credentials for it; else the
         daemon, which keeps the owner as metadata. A copy belongs to who signs it."""

@@ -58,10 +58,13 @@ class Files:
                 if handle.readable:
                     await self._require_read_of_local(inode, handle.signer)
             else:
-                store = None
-                if handle.readable:
-                    store = state.access.reading(handle.signer).store
-                await self._resolver.fetch(inode, store, content=self._lacks_content(inode))
+                lacks = self._lacks_content(inode)
+                asked = state.makers.opens(caller.pid, inode.number)
+                if not asked or lacks or not state.access.reads_as_daemon(caller):
+                    store = None
+                    if handle.readable:
+                        store = state.access.reading(handle.signer).store
+                    await self._resolver.fetch(inode, store, content=lacks)
             wanted = os.R_OK * handle.readable | os.W_OK * changes
             state.require(inode, caller, wanted)
             if changes:

@@ -228,15 +228,18 @@ class FileSystem:
         """The file at a name; :class:`NoEntry` says for how long there is none."""
         directory = self._state.directory(parent)
         self._state.access.signer(caller)  # EACCES for who is denied altogether
-        makers = self._state.makers
+        state = self._state
+        makers, began = state.makers, state.now()
         expected = makers.expects(caller.pid)
+        content = makers.expects_open(caller.pid) and state.access.reads_as_daemon(caller)
         try:
-            inode = await self._resolver.child(directory, name, new=expected)
+            inode = await self._resolver.child(directory, name, new=expected, content=content)
         except NoEntry:
             makers.missed(caller.pid, parent, name)
             raise
         if not inode.is_directory:
-            makers.found(caller.pid)
+            asked = inode.entry.fetched_at >= began
+            makers.found(caller.pid, inode.number, asked=asked)
         return self._counted(inode)
 
     def forget(self, inode: int, count: int) -> None:

@@ -42,11 +42,27 @@ class KeyLookup:
             return await self._folder(bucket, f"{key}/", page)
         return self._entries.of_file(bucket, found) if found is not None else None
 
+    async def with_content(self, folder: Inode, segment: str, row: Row) -> Entry | None:
+        """What a fresh row shows as a small file, and its content, as the mount's identity."""
+        bucket, prefix = self._state.table.place(folder)
+        store, key = self._state.daemon_store, prefix + segment
+        try:
+            found = await self._heads.head(
+                store, bucket, key, None, row, to_read=True, content=True
+            )
+        except S3Error as error:
+            if absent(error):
+                return None
+            if error.errno != EACCES:
+                raise
+            return await self.at(bucket, key, None, row)
+        return self._entries.of_file(bucket, found)
+
     async def _listed(
         self, bucket: str, key: str, known: Inode | None, row: Row
     ) -> tuple[ListPage, ObjectStat | None]:
         if row.stat is not None:
-            return NOTHING, await self._here(bucket, key, known)
+            return NOTHING, await self._here(bucket, key, known, row)
         if known is not None and known.is_directory:
             return await self._first_below(known, bucket, f"{key}/"), None
         return await self._below(bucket, key), None
@@ -68,9 +84,11 @@ class KeyLookup:
         store = self._state.daemon_store
         return await store.list_objects(bucket, prefix=f"{key}/", max_keys=1)
 
-    async def _here(self, bucket: str, key: str, known: Inode | None) -> ObjectStat | None:
+    async def _here(
+        self, bucket: str, key: str, known: Inode | None, row: Row | None = None
+    ) -> ObjectStat | None:
         try:
-            return await self._heads.head(self._state.daemon_store, bucket, key, known)
+            return await self._heads.head(self._state.daemon_store, bucket, key, known, row)
         except S3Error as error:
             if absent(error):
                 return None

@@ -1,9 +1,13 @@
-"""Which threads make one new file after the other, as cp and tar do. No I/O.
+"""Which threads make, or read, one file after the other, as cp and tar do. No I/O.
 
 The kernel looks a name up before it makes it, and does not say why. A thread whose last lookups
 each found nothing and were followed by making just that name will do so again: for it a listing
 that is still fresh answers, and whether another host was faster shows when the name is put, under
 the condition that it is not there. Everybody else's lookup asks S3.
+
+In the same way, who opened each file that its lookups found will open the next one: for it the
+lookup of a small file brings the content along, and the ``open`` that is the second step of the
+same call does not ask again.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from s3posixfs.core.clock import Clock
 
 STREAK = 8  # files made, or names given by rename, in a row
 STREAK_SECONDS = 0.25  # from one to the next
-ONE_STEP = 0.05  # seconds between the two steps of one call; the kernel takes far less
+ONE_STEP = 0.01  # seconds between lookup and create in one call; the kernel takes far less
+OPEN_STEP = 0.002  # and between lookup and open, where what others did meanwhile would be missed
 THREADS = 1024
 
 Name = tuple[int, bytes]  # a folder's inode number and a name in it
@@ -23,12 +28,19 @@ How = Literal["create", "rename", "other"]
 
 
 class _Thread:
-    __slots__ = ("made", "made_at", "missed", "missed_at", "renamed")
+    __slots__ = (
+        *("asked", "looked", "looked_at", "opened"),
+        *("made", "made_at", "missed", "missed_at", "renamed"),
+    )
 
     def __init__(self) -> None:
         self.missed: Name | None = None
         self.missed_at = self.made_at = float("-inf")
         self.made = self.renamed = 0
+        self.looked: int | None = None
+        self.looked_at = float("-inf")
+        self.asked = False
+        self.opened = 0
 
 
 class Makers:
@@ -41,8 +53,16 @@ class Makers:
 
     def missed(self, thread: int, folder: int, name: bytes) -> None:
         """A lookup found nothing."""
-        if thread <= 0:
+        known = self._thread(thread)
+        if known is None:
             return
+        if known.missed is not None and known.missed != (folder, name):
+            known.made = known.renamed = 0  # it only wanted to know
+        known.missed, known.missed_at = (folder, name), self._clock.monotonic()
+
+    def _thread(self, thread: int) -> _Thread | None:
+        if thread <= 0:
+            return None
         known = self._threads.get(thread)
         if known is None:
             known = self._threads[thread] = _Thread()
@@ -50,15 +70,32 @@ class Makers:
                 self._threads.popitem(last=False)
         else:
             self._threads.move_to_end(thread)
-        if known.missed is not None and known.missed != (folder, name):
-            known.made = known.renamed = 0  # it only wanted to know
-        known.missed, known.missed_at = (folder, name), self._clock.monotonic()
+        return known
 
-    def found(self, thread: int) -> None:
-        """A lookup found a file: who makes new ones does not look for those, but who renames."""
+    def found(self, thread: int, inode: int, *, asked: bool) -> None:
+        """A lookup found a file, for which it ``asked`` S3. Who makes new ones does not look for
+        those, but who renames."""
+        known = self._thread(thread)
+        if known is None:
+            return
+        known.missed, known.made = None, 0
+        if known.looked is not None and known.looked != inode:
+            known.opened = 0
+        known.looked, known.looked_at, known.asked = inode, self._clock.monotonic(), asked
+
+    def opens(self, thread: int, inode: int) -> bool:
+        """The thread opens a file; whether its own lookup asked S3 for it a moment ago."""
         known = self._threads.get(thread)
-        if known is not None:
-            known.missed, known.made = None, 0
+        if known is None or known.looked != inode:
+            return False
+        known.opened += 1
+        known.looked = None
+        return known.asked and self._clock.monotonic() - known.looked_at < OPEN_STEP
+
+    def expects_open(self, thread: int) -> bool:
+        """Whether the next file that the thread finds is one that it will open."""
+        known = self._threads.get(thread)
+        return known is not None and known.looked is None and known.opened >= STREAK
 
     def makes(self, thread: int, folder: int, name: bytes, how: How) -> bool:
         """The thread makes a name; whether its own lookup, a moment ago, found nothing there.

@@ -12,7 +12,10 @@ from s3posixfs.data.staged_file import KEPT_BYTES
 from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.concurrently import both
 from s3posixfs.fs.inodes import Inode
+from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
+
+SETTLED_SECONDS = 10.0
 
 
 def absent(error: S3Error) -> bool:
@@ -33,6 +36,7 @@ class ObjectHeads:
         bucket: str,
         key: str,
         known: Inode | None,
+        listed: Row | None = None,
         *,
         to_read: bool = False,
         content: bool = False,
@@ -41,8 +45,8 @@ class ObjectHeads:
         says that this identity is to read the object, so that no other may ask in its place, and
         ``content`` that the object is small and wanted: then it comes along, into the cache.
 
-        Plain S3 names no owner in a HEAD: then it is the one known of the same version, else a
-        listing of that one key gives it.
+        Plain S3 names no owner in a HEAD: then it is the one known of the same version, or of what
+        was ``listed``, else a listing of that one key gives it.
         """
         owner_comes = self._head_names_owner or not store.capabilities.listing_owner
 
@@ -53,7 +57,11 @@ class ObjectHeads:
                 return await store.head(bucket, key)
             return await self.as_daemon_or_owner(store, bucket, key)
 
-        if owner_comes or known is not None:
+        former = known.entry.stat if known is not None else None
+        settled = listed is not None and self._is_settled(listed)
+        if listed is not None and (settled or former is None):
+            former = listed.stat
+        if owner_comes or former is not None:
             found = await heading()
         else:
 
@@ -64,13 +72,20 @@ class ObjectHeads:
             found = _with_listed_owner(found, page)
         if found.owner is None and store.capabilities.listing_owner:
             self._head_names_owner = False
-            former = known.entry.stat if known is not None else None
-            if former is not None and self._same_version(former, found):
+            if former is not None and self._same_version(former, found, settled=settled):
                 found = replace(found, owner=former.owner)
             else:
                 found = _with_listed_owner(found, await self._listed(bucket, key))
         self._state.known.remember(bucket, found)
         return found
+
+    def lacks_content(self, folder: Inode, row: Row) -> bool:
+        """Whether a listed file is small enough to come with its attributes, and not here."""
+        found = row.stat
+        if found is None or not found.etag or not 0 < found.size <= KEPT_BYTES:
+            return False
+        version = ObjectVersion(self._state.table.bucket(folder), found.key, found.etag, found.size)
+        return not self._state.readers.holds(version)
 
     async def _with_content(self, store: ObjectStore, bucket: str, key: str) -> ObjectStat:
         found, data = await store.get(bucket, key, length=KEPT_BYTES)
@@ -97,14 +112,25 @@ class ObjectHeads:
                     return await signer.store.head(bucket, key)
             raise
 
-    def _same_version(self, former: ObjectStat, found: ObjectStat) -> bool:
+    def _is_settled(self, row: Row) -> bool:
+        """Whether no other version can have the same second as the row's: it was over when the
+        listing was made. The host's clock may be wrong by ``SETTLED_SECONDS``."""
+        listed_at = self._state.clock.time() - (self._state.now() - row.fetched_at)
+        return row.stat is not None and row.stat.last_modified + SETTLED_SECONDS < listed_at
+
+    def _same_version(self, former: ObjectStat, found: ObjectStat, *, settled: bool) -> bool:
         """Whether the owner of ``former`` may be taken for that of ``found``. What a trusted
-        owner stated is believed, so for those the metadata must be the same too."""
+        owner stated is believed, so for those the metadata must be the same too, unless ETag and
+        time alone tell that it is the same version."""
         if former.owner is None or former.etag != found.etag:
             return False
         if int(former.last_modified) != int(found.last_modified):
             return False
-        return former.metadata == found.metadata or not self._state.rules.trusts(former.owner.id)
+        return (
+            settled
+            or former.metadata == found.metadata
+            or not self._state.rules.trusts(former.owner.id)
+        )
 
 
 def _with_listed_owner(found: ObjectStat, page: ListPage) -> ObjectStat:

@@ -50,12 +50,13 @@ class Resolver:
         certain: bool = False,
         whole: bool = False,
         new: bool = False,
+        content: bool = False,
     ) -> Inode:
         """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG.
 
         ``certain``: that there is none is not to be taken from memory. ``whole``: a row of a
         listing does not do, as what the object's metadata says is to be kept. ``new``: there is
-        to be none, and the caller is about to make it.
+        to be none, and the caller is about to make it. ``content``: the caller is about to read it.
         """
         state = self._state
         if len(name) > MAX_NAME_BYTES:
@@ -87,7 +88,10 @@ class Resolver:
             entry = self._entries.of_row(parent, row) if row is not None else None
             asked_at = state.now()
             if entry is None or not entry.exact or (whole and not entry.whole):
-                entry = await self._ahead.fetch(parent, name, segment, known, row)
+                if content and row is not None and self._heads.lacks_content(parent, row):
+                    entry = await self._keys.with_content(parent, segment, row)
+                else:
+                    entry = await self._ahead.fetch(parent, name, segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
             if known is not None and known.changing:

@@ -75,7 +75,7 @@ async def test_the_lookup_before_a_create_is_not_repeated(
         folder = await folder_of(bed, 1)
         await make(bed, folder, "first", OTHER)  # whether it may
         await looked_up(bed, folder, "a", MAKER)
-        bed.pass_time(0.03)  # the store was slow
+        bed.pass_time(0.008)  # the store was slow
         with counted(bed) as made:
             found, opened = await bed.fs.create(
                 folder, b"a", 0o644, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, MAKER
