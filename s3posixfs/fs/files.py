@@ -59,7 +59,7 @@ class Files:
                     await self._require_read_of_local(inode, handle.signer)
             else:
                 lacks = self._lacks_content(inode)
-                asked = state.makers.opens(caller.pid, inode.number)
+                asked = state.habits.opens(caller.pid, inode.number)
                 if not asked or lacks or not state.access.reads_as_daemon(caller):
                     store = None
                     if handle.readable:

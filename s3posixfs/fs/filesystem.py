@@ -41,11 +41,11 @@ from s3posixfs.fs.files import Files
 from s3posixfs.fs.folder_moves import FolderMover
 from s3posixfs.fs.folder_times import FolderTimes
 from s3posixfs.fs.folders import Folders
+from s3posixfs.fs.habits import Habits
 from s3posixfs.fs.host_groups import HostGroups
 from s3posixfs.fs.inodes import Inode, InodeTable
 from s3posixfs.fs.known_metadata import KnownMetadata
 from s3posixfs.fs.listing import ListingCache
-from s3posixfs.fs.makers import Makers
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.object_moves import ObjectMover
@@ -104,7 +104,7 @@ class FileSystem:
             listings=ListingCache(config.metadata_ttl, config.listed_entries),
             known=KnownMetadata(config.known_metadata),
             gate=SubtreeGate(table),
-            makers=Makers(clock),
+            habits=Habits(clock),
             started_ns=started_ns,
         )
         self._entries, heads, buckets = Entries(state), ObjectHeads(state), BucketsFolder(state)
@@ -229,17 +229,17 @@ class FileSystem:
         directory = self._state.directory(parent)
         self._state.access.signer(caller)  # EACCES for who is denied altogether
         state = self._state
-        makers, began = state.makers, state.now()
-        expected = makers.expects(caller.pid)
-        content = makers.expects_open(caller.pid) and state.access.reads_as_daemon(caller)
+        habits, began = state.habits, state.now()
+        expected = habits.expects(caller.pid)
+        content = habits.expects_open(caller.pid) and state.access.reads_as_daemon(caller)
         try:
             inode = await self._resolver.child(directory, name, new=expected, content=content)
         except NoEntry:
-            makers.missed(caller.pid, parent, name)
+            habits.missed(caller.pid, parent, name)
             raise
         if not inode.is_directory:
             asked = inode.entry.fetched_at >= began
-            makers.found(caller.pid, inode.number, asked=asked)
+            habits.found(caller.pid, inode.number, asked=asked)
         return self._counted(inode)
 
     def forget(self, inode: int, count: int) -> None:

@@ -13,10 +13,10 @@ from s3posixfs.fs.access import AccessGate
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.habits import Habits
 from s3posixfs.fs.inodes import Inode, InodeTable
 from s3posixfs.fs.known_metadata import KnownMetadata
 from s3posixfs.fs.listing import ListingCache
-from s3posixfs.fs.makers import Makers
 from s3posixfs.fs.ownership import OwnershipRules
 from s3posixfs.fs.permissions import refusal, require
 from s3posixfs.fs.signers import Signers
@@ -42,7 +42,7 @@ class MountState:
     listings: ListingCache
     known: KnownMetadata
     gate: SubtreeGate
-    makers: Makers
+    habits: Habits
     started_ns: int
 
     @property

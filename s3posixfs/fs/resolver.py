@@ -12,10 +12,10 @@ from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.fs.attributes import Entry, NoEntry
 from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.entries import Entries
+from s3posixfs.fs.habits import How
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.key_lookup import KeyLookup
 from s3posixfs.fs.lookahead import LookAhead
-from s3posixfs.fs.makers import How
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.name_listings import NameListings
 from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
@@ -139,9 +139,9 @@ class Resolver:
         certain: bool = False,
     ) -> Inode | None:
         """The inode at a name that the thread is about to make, or ``None``."""
-        makers = self._state.makers
-        expected = makers.expects(thread)
-        just_missed = makers.makes(thread, parent.number, name, how)
+        habits = self._state.habits
+        expected = habits.expects(thread)
+        just_missed = habits.makes(thread, parent.number, name, how)
         if just_missed and not certain and name not in parent.children:
             return None
         try:

@@ -43,7 +43,7 @@ class _Thread:
         self.opened = 0
 
 
-class Makers:
+class Habits:
     """Threads by the ID that comes with their requests; one of another PID namespace has none,
     and none of this."""
 
