@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from s3posixfs.fs.habits import STREAK
 
 from s3posixfs.core.types import Capabilities
 from s3posixfs.fs.attributes import NoEntry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.habits import STREAK
 from tests.filesystem_bed import BUCKET, PLAIN, Bed, filesystem_bed
 from tests.memory_store import ALL_CAPABILITIES
 from tests.unit.test_fs_requests import counted

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from s3posixfs.fs.habits import STREAK
 
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import ObjectStat
 from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.habits import STREAK
 from tests.filesystem_bed import PLAIN, Bed, filesystem_bed
 from tests.unit.test_fs_requests import counted
 
