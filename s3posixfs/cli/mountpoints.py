@@ -63,7 +63,9 @@ def check_mountpoint(path: Path) -> None:
     if here is not None and here.filesystem == FILESYSTEM_TYPE and is_dead(path):
         unmount_lazily(path)
         here = mount_at(path)
-    if here is not None:
+    # An automount (x-systemd.automount in fstab) is there to be mounted on. stat(2) does not
+    # trigger it; what would, open(2) say, waits for the mount and so for itself.
+    if here is not None and here.filesystem != "autofs":
         raise OperatorError(
             f"{path} is in use: {here.source} ({here.filesystem}) is mounted there; "
             f"unmount it first: `s3posixfs umount {path}`"
