@@ -14,18 +14,14 @@ from typing import IO, Any
 
 import click
 
-from s3posixfs.cli.mount_options import (
-    OPTIONS,
-    MountOptions,
-    parse_options,
-    with_service_credentials,
-)
+from s3posixfs.cli.mount_options import MountOptions, parse_options, with_service_credentials
 from s3posixfs.cli.mount_request import cache_folder
 from s3posixfs.cli.mountpoints import (
     check_mountpoint,
     resolve_mountpoint,
 )
 from s3posixfs.cli.option_completion import mount_options
+from s3posixfs.cli.option_table import OPTIONS
 from s3posixfs.cli.utab import name_umount_helper
 from s3posixfs.core.errors import OperatorError
 

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from s3posixfs.cli.generic_options import KERNEL_FLAGS
-from s3posixfs.cli.mount_options import OPTIONS, Choice
+from s3posixfs.cli.option_table import OPTIONS, Choice
 
 _FILES = frozenset(
     {

@@ -18,7 +18,7 @@ import click
 from s3posixfs import __version__
 from s3posixfs.cli.generic_options import KERNEL_FLAGS
 from s3posixfs.cli.main import cli
-from s3posixfs.cli.mount_options import OPTIONS, Option
+from s3posixfs.cli.option_table import OPTIONS, Option
 from s3posixfs.identity.policy_conditions import OPERATORS
 from s3posixfs.identity.policy_predefined import PREDEFINED
 
@@ -95,20 +95,7 @@ def one_command(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
 def mount_option(option: Option) -> str:
     value = "" if option.is_flag or option.default is False else "\\fIVALUE\\fP"
     name = f"\\fB{escaped(option.name)}{'=' if value else ''}\\fP{value}"
-    return f".TP\n{name}\n{sentence(option.help)}{default(option)}"
-
-
-def default(option: Option) -> str:
-    given = option.default
-    if given is None or given is False or given == () or "default" in option.help:
-        return ""
-    if option.name.endswith("_mode"):
-        return f" Default: {given:04o}."
-    if isinstance(given, float):
-        return f" Default: {given:g}."
-    if isinstance(given, int) and given >= 1024 * 1024 and given % (1024 * 1024) == 0:
-        return f" Default: {given // (1024 * 1024)}M."
-    return f" Default: {escaped(str(given))}."
+    return f".TP\n{name}\n{sentence(option.help)}"
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from s3posixfs.cli.main import NOUNS
-from s3posixfs.cli.mount_options import OPTIONS
+from s3posixfs.cli.option_table import OPTIONS
 from s3posixfs.cli.serve import serve
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +35,16 @@ def test_every_mount_option_is_documented() -> None:
     text = (CHECKOUT / "docs" / "CONFIGURATION.md").read_text()
     documented = set(re.findall(r"`(\w+)`", text))
     assert {option.name for option in OPTIONS} <= documented
+
+
+def test_the_table_of_mount_options_is_the_programs(tmp_path: Path) -> None:
+    """Else run ``.venv/bin/python scripts/lib/options.py docs/CONFIGURATION.md``."""
+    text = (CHECKOUT / "docs" / "CONFIGURATION.md").read_text()
+    page = tmp_path / "page.md"
+    page.write_text(text.replace("seconds that attributes", "hours that attributes"))
+    program = CHECKOUT / "scripts" / "lib" / "options.py"
+    subprocess.run([sys.executable, program, page], check=True, timeout=60)
+    assert page.read_text() == text
 
 
 def test_every_option_of_the_store_is_documented() -> None:
@@ -69,7 +81,7 @@ def test_the_defaults_that_are_documented_are_the_programs() -> None:
         said = documented[option.name].strip("` ")
         if option.default is False:
             assert said == "off", option.name
-        elif option.default is None or option.default == () or option.name in ("file_mode",):
+        elif option.default is None or option.default == ():
             assert not re.fullmatch(r"\d+[KMG]?", said), option.name
         else:
             assert option.parse(said) == option.default, option.name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3posixfs.cli.mount_options import OPTIONS
+from s3posixfs.cli.option_table import OPTIONS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

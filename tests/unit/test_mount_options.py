@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from s3posixfs.cli.mount_options import OPTIONS, MountOptions, parse_options
+from s3posixfs.cli.mount_options import MountOptions, parse_options
+from s3posixfs.cli.option_table import OPTIONS
 from s3posixfs.core.errors import OperatorError
 
 
