@@ -233,7 +233,12 @@ class FileSystem:
         expected = habits.expects(caller.pid)
         content = habits.expects_open(caller.pid) and state.access.reads_as_daemon(caller)
         try:
-            inode = await self._resolver.child(directory, name, new=expected, content=content)
+            inode = await self._resolver.child(
+                *(directory, name),
+                new=expected,
+                content=content,
+                scanning=habits.scans(caller.pid, parent),
+            )
         except NoEntry:
             habits.missed(caller.pid, parent, name)
             raise
@@ -377,6 +382,7 @@ class FileSystem:
     @request
     async def opendir(self, inode: int, caller: Caller) -> int:
         """opendir(3): a directory handle."""
+        self._state.habits.lists(caller.pid, inode)
         return await self._directories.opendir(self._state.directory(inode), caller)
 
     @request

@@ -20,6 +20,7 @@ from s3posixfs.core.clock import Clock
 STREAK = 8  # files made, or names given by rename, in a row
 STREAK_SECONDS = 0.25  # from one to the next
 ONE_STEP = 0.01  # seconds between lookup and create in one call; the kernel takes far less
+SCAN_SECONDS = 1.0  # from one lookup to the next of who goes through a folder
 OPEN_STEP = 0.002  # and between lookup and open, where what others did meanwhile would be missed
 THREADS = 1024
 
@@ -29,7 +30,7 @@ How = Literal["create", "rename", "other"]
 
 class _Thread:
     __slots__ = (
-        *("asked", "looked", "looked_at", "opened"),
+        *("asked", "looked", "looked_at", "opened", "listed", "listed_at"),
         *("made", "made_at", "missed", "missed_at", "renamed"),
     )
 
@@ -41,6 +42,8 @@ class _Thread:
         self.looked_at = float("-inf")
         self.asked = False
         self.opened = 0
+        self.listed: int | None = None
+        self.listed_at = float("-inf")
 
 
 class Habits:
@@ -82,6 +85,25 @@ class Habits:
         if known.looked is not None and known.looked != inode:
             known.opened = 0
         known.looked, known.looked_at, known.asked = inode, self._clock.monotonic(), asked
+
+    def lists(self, thread: int, folder: int) -> None:
+        """The thread opens a folder to list it."""
+        known = self._thread(thread)
+        if known is not None:
+            known.listed, known.listed_at = folder, self._clock.monotonic()
+
+    def scans(self, thread: int, folder: int) -> bool:
+        """The thread looks a name of the folder up; whether it has done so all the time since it
+        opened the folder, as ``ls -l`` does."""
+        known = self._threads.get(thread)
+        if known is None or known.listed != folder:
+            return False
+        now = self._clock.monotonic()
+        if now - known.listed_at >= SCAN_SECONDS:
+            known.listed = None
+            return False
+        known.listed_at = now
+        return True
 
     def opens(self, thread: int, inode: int) -> bool:
         """The thread opens a file; whether its own lookup asked S3 for it a moment ago."""

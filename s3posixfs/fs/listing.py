@@ -13,8 +13,8 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.names import shown_name
 
 PAGE_KEYS = 1000
-# A listing of several pages counts for so many times as long as they took, if that is longer than
-# the time to live: else a program that goes through a large folder would ask for name after name.
+# For a thread that goes through a folder its listing of several pages counts for so many times as
+# long as they took, if that is longer than the time to live: else it would ask for name after name.
 SHARE = 4
 LONGEST_SECONDS = 30.0
 ABSENT_NAMES = 10_000
@@ -214,8 +214,7 @@ def _bytes(key: str) -> bytes:
 
 
 class ListingCache:
-    """The latest listing of each directory, for ``ttl`` seconds (see ``SHARE``) and ``limit`` rows
-    in all."""
+    """The latest listing of each directory, for ``ttl`` seconds and ``limit`` rows in all."""
 
     def __init__(self, ttl: float, limit: int) -> None:
         self._ttl = ttl
@@ -223,13 +222,14 @@ class ListingCache:
         self._recent: OrderedDict[int, Inode] = OrderedDict()
         self._loads = 0
 
-    def fresh(self, directory: Inode, now: float) -> Listing | None:
-        """The directory's listing, perhaps not complete yet, unless it is too old."""
+    def fresh(self, directory: Inode, now: float, *, scanning: bool = False) -> Listing | None:
+        """The directory's listing, perhaps not complete yet, unless it is too old; for who is
+        ``scanning`` the folder see ``SHARE``."""
         listing = directory.listing
         if listing is None or not self._ttl:
             return None
         lasts = self._ttl
-        if listing.pages > 1:
+        if scanning and listing.pages > 1:
             lasts = max(lasts, min(SHARE * listing.took, LONGEST_SECONDS))
         if now - listing.started_at >= lasts:
             return None

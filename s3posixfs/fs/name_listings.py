@@ -14,6 +14,7 @@ CROWD = 4
 # with write-back for all that are not there, for so many times as long as it took.
 MOST_PAGES = 200
 PAGES_FOR_NEW = 10
+SECONDS_FOR_NEW = 5.0  # and no longer than that without write-back
 LISTING_SHARE = 20
 
 
@@ -67,7 +68,10 @@ class NameListings:
                 return 0.0
             seen = listing.absent_since(name) if listing.complete else None
             if seen is not None:
-                left = max(ttl, LISTING_SHARE * listing.took) - (state.now() - seen)
+                counts = LISTING_SHARE * listing.took
+                if not state.writes_back:
+                    counts = min(counts, SECONDS_FOR_NEW)
+                left = max(ttl, counts) - (state.now() - seen)
                 if left > 0:
                     return min(left, ttl)
             elif listing.complete and state.listings.fresh(folder, state.now()) is listing:

@@ -51,12 +51,14 @@ class Resolver:
         whole: bool = False,
         new: bool = False,
         content: bool = False,
+        scanning: bool = False,
     ) -> Inode:
         """The inode at a name, exact and no older than the time to live; NoEntry, ENAMETOOLONG.
 
         ``certain``: that there is none is not to be taken from memory. ``whole``: a row of a
         listing does not do, as what the object's metadata says is to be kept. ``new``: there is
         to be none, and the caller is about to make it. ``content``: the caller is about to read it.
+        ``scanning``: the caller goes through the folder.
         """
         state = self._state
         if len(name) > MAX_NAME_BYTES:
@@ -80,7 +82,7 @@ class Resolver:
                     raise self._no_entry(parent, name, left)
             serial, known_serial = parent.serial, known.serial if known else 0
             listing = await self._listings.glance(parent)
-            fresh = state.listings.fresh(parent, state.now())
+            fresh = state.listings.fresh(parent, state.now(), scanning=scanning)
             row = fresh.get(name) if fresh is not None else None
             left = 0.0 if certain else self._listings.absent_for(listing, name)
             if left > 0:

@@ -8,6 +8,7 @@ import pytest
 import trio.testing
 
 from s3posixfs.fs.attributes import FileAttributes
+from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.listing import LONGEST_SECONDS, PAGE_KEYS, SHARE, Listing, ListingCache
 from tests.filesystem_bed import ROOT, Bed, filesystem_bed
 from tests.unit.test_fs_requests import counted
@@ -32,8 +33,9 @@ async def test_how_long_a_listing_counts(
         cache = ListingCache(TTL, 1000)
         folder.listing = Listing(100.0)
         folder.listing.pages, folder.listing.took = pages, took
-        assert cache.fresh(folder, 100.0 + lasts - 0.01) is folder.listing
-        assert cache.fresh(folder, 100.0 + lasts) is None
+        assert cache.fresh(folder, 100.0 + lasts - 0.01, scanning=True) is folder.listing
+        assert cache.fresh(folder, 100.0 + lasts, scanning=True) is None
+        assert cache.fresh(folder, 100.0 + TTL) is None, "nobody else is shown what is old"
         assert ListingCache(0, 1000).fresh(folder, 100.0) is None
 
 
@@ -88,3 +90,31 @@ async def test_names_of_an_old_listing_are_not_asked_for_one_by_one(
                 await bed.fs.lookup(folder.inode, b"%05d" % number, ROOT)
         assert made["list_objects"] < 20
         assert made["head"] < 5
+
+
+async def test_who_goes_through_a_large_folder_may_take_long(tmp_path: Path) -> None:
+    scanner, other = Caller(0, 0, pid=71), Caller(0, 0, pid=72)
+    async with filesystem_bed(tmp_path) as bed:
+        for number in range(3 * PAGE_KEYS):
+            bed.put(f"d/{number:05}")
+        folder = (await bed.walk("d")).inode
+        handle = await bed.fs.opendir(folder, scanner)
+        names: list[bytes] = []
+        while more := await read_some(bed, handle, len(names), 1000):
+            names += more
+        listing = bed.fs._state.table.get(folder).listing
+        assert listing is not None
+        listing.took = 3.0  # of a busy store
+        with counted(bed) as made:
+            for number in range(0, 3 * PAGE_KEYS, 300):
+                bed.pass_time(0.9)
+                await bed.fs.lookup(folder, b"%05d" % number, scanner)
+        assert made == {}
+        bed.put("d/02999", b"new")
+        found = await bed.fs.lookup(folder, b"02999", other)
+        assert found.attributes.size == 3
+        bed.pass_time(1.1)  # it did something else
+        bed.put("d/02998", b"new")
+        found = await bed.fs.lookup(folder, b"02998", scanner)
+        assert found.attributes.size == 3
+        await bed.fs.releasedir(handle)
