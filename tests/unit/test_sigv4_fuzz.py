@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s3posixfs.core.errors import S3Error
@@ -148,6 +148,13 @@ def test_whatever_the_signer_signs_is_verified(path: bytes, query: bytes, value:
     verify(request, signed, SECRET, s3=True)
 
 
+def named(query: str) -> list[tuple[str, str]]:
+    """The parameters that have a name or a value: of nothing between two "&" the canonical form
+    makes "=", as signers do, and it means nothing still."""
+    return sorted(pair for pair in decode_query(query) if pair != ("", ""))
+
+
+@example(data=b"-&")
 @given(data=st.binary(max_size=40))
 @settings(max_examples=300)
 def test_encodings_are_stable_and_mean_the_same(data: bytes) -> None:
@@ -158,7 +165,7 @@ def test_encodings_are_stable_and_mean_the_same(data: bytes) -> None:
     canonical = canonical_query(text)
     assert canonical_query(canonical) == canonical
     if "X-Amz-Signature" not in text:
-        assert sorted(decode_query(canonical)) == sorted(decode_query(text))
+        assert named(canonical) == named(text)
     assert recode_query(canonical) == [
         (name, value)
         for name, _, value in (piece.partition("=") for piece in canonical.split("&") if piece)
