@@ -31,6 +31,7 @@ from s3posixfs.cli.mount_credentials import (
     credential_settings,
     identity_source,
     own_credentials,
+    s3_client,
     sts_client,
 )
 from s3posixfs.cli.mount_options import MountOptions
@@ -64,8 +65,6 @@ from s3posixfs.metrics.address import parse_address
 from s3posixfs.metrics.loop_watch import LoopWatch
 from s3posixfs.metrics.signals import heed_signals, set_level
 from s3posixfs.s3.check import check
-from s3posixfs.s3.client import S3Client
-from s3posixfs.s3.traits import parse_settings
 
 logger = logging.getLogger("s3posixfs")
 
@@ -92,16 +91,7 @@ class Mount:
         request, options = self._request, self._request.options
         endpoint = await trio.to_thread.run_sync(find_endpoint, options)
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                S3Client(
-                    endpoint.url,
-                    region=endpoint.region,
-                    clock=self._clock,
-                    path_style=not endpoint.url.endswith(".amazonaws.com"),
-                    ca_file=optional_path(options.text("ca_file")),
-                    settings=dict(parse_settings(options.text("capabilities") or "")),
-                )
-            )
+            client = await stack.enter_async_context(s3_client(options, endpoint, self._clock))
             sts = await stack.enter_async_context(sts_client(options, endpoint, client.clock))
             loop = stack.enter_context(LoopWatch())
             nursery = await stack.enter_async_context(trio.open_nursery())

@@ -16,7 +16,7 @@ import trio
 
 from s3posixfs.cli.doctor_files import about_credentials_file
 from s3posixfs.cli.findings import Finding, clock, failed
-from s3posixfs.cli.mount_credentials import own_credentials, sts_client
+from s3posixfs.cli.mount_credentials import own_credentials, s3_client, sts_client
 from s3posixfs.cli.mount_options import MountOptions, with_service_credentials
 from s3posixfs.cli.mount_request import (
     Endpoint,
@@ -33,7 +33,6 @@ from s3posixfs.s3.check import check, explain
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.errors import ConnectionFailed
 from s3posixfs.s3.store import S3ObjectStore
-from s3posixfs.s3.traits import parse_settings
 
 _TLS_SECONDS = 5.0
 _SOON_SECONDS = 14 * 86400
@@ -65,16 +64,7 @@ async def _look(source: str | None, options: MountOptions, endpoint: Endpoint) -
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
         try:
-            client = await stack.enter_async_context(
-                S3Client(
-                    endpoint.url,
-                    region=endpoint.region,
-                    clock=SystemClock(),
-                    path_style=not endpoint.url.endswith(".amazonaws.com"),
-                    ca_file=optional_path(options.text("ca_file")),
-                    settings=dict(parse_settings(options.text("capabilities") or "")),
-                )
-            )
+            client = await stack.enter_async_context(s3_client(options, endpoint, SystemClock()))
             sts = sts_client(options, endpoint, client.clock)
         except OperatorError as error:
             return [failed("endpoint", error)]

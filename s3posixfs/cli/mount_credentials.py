@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import DEFAULT_IDENTITIES, Endpoint, optional_path, sts_url
-from s3posixfs.core.clock import StoreClock
+from s3posixfs.core.clock import StoreClock, SystemClock
 from s3posixfs.credentials.provider import (
     AssumeRoleProvider,
     CredentialsProvider,
@@ -20,8 +20,22 @@ from s3posixfs.fs.signers_s3 import (
     NoIdentities,
     StoreIdentities,
 )
+from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.store import S3ObjectStore
 from s3posixfs.s3.sts import StsClient
+from s3posixfs.s3.traits import parse_settings
+
+
+def s3_client(options: MountOptions, endpoint: Endpoint, clock: SystemClock) -> S3Client:
+    """The store as a mount reaches it; an async context manager. Raises OperatorError."""
+    return S3Client(
+        endpoint.url,
+        region=endpoint.region,
+        clock=clock,
+        path_style=not endpoint.url.endswith(".amazonaws.com"),
+        ca_file=optional_path(options.text("ca_file")),
+        settings=dict(parse_settings(options.text("capabilities") or "")),
+    )
 
 
 def sts_client(options: MountOptions, endpoint: Endpoint, clock: StoreClock) -> StsClient:

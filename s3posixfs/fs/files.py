@@ -11,7 +11,7 @@ import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.data.reader import ObjectReader
-from s3posixfs.data.staged_file import KEPT_BYTES, StagedFile
+from s3posixfs.data.staged_file import StagedFile
 from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.attributes import Opened
 from s3posixfs.fs.caller import Caller
@@ -104,9 +104,9 @@ class Files:
     def _lacks_content(self, inode: Inode) -> bool:
         """Whether a file that is small enough to come with its attributes is nowhere here."""
         version = self._version(inode)
-        if version is None or not 0 < version.size <= KEPT_BYTES:
+        if version is None or inode.kept_etag == version.etag:
             return False
-        return inode.kept_etag != version.etag and not self._state.readers.holds(version)
+        return self._state.lacks_content(version)
 
     def _new_handle(self, inode: Inode, flags: int, caller: Caller) -> FileHandle:
         signer = self._state.access.signer(caller)

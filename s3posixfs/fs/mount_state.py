@@ -8,7 +8,9 @@ from errno import ENOTDIR, EROFS
 from s3posixfs.core.clock import Clock
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.data.reader import Readers
+from s3posixfs.data.staged_file import KEPT_BYTES
 from s3posixfs.data.staging import StagingArea
+from s3posixfs.data.version import ObjectVersion
 from s3posixfs.fs.access import AccessGate
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
@@ -60,6 +62,10 @@ class MountState:
         changed in another way: a crash must not bring back what was there before."""
         if self.staging.journal is not None:
             await self.staging.journal.settle()
+
+    def lacks_content(self, version: ObjectVersion) -> bool:
+        """Whether a file that is small enough to come with its attributes is not in memory."""
+        return 0 < version.size <= KEPT_BYTES and not self.readers.holds(version)
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""

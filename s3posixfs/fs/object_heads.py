@@ -82,10 +82,10 @@ class ObjectHeads:
     def lacks_content(self, folder: Inode, row: Row) -> bool:
         """Whether a listed file is small enough to come with its attributes, and not here."""
         found = row.stat
-        if found is None or not found.etag or not 0 < found.size <= KEPT_BYTES:
+        if found is None or not found.etag:
             return False
-        version = ObjectVersion(self._state.table.bucket(folder), found.key, found.etag, found.size)
-        return not self._state.readers.holds(version)
+        bucket = self._state.table.bucket(folder)
+        return self._state.lacks_content(ObjectVersion(bucket, found.key, found.etag, found.size))
 
     async def _with_content(self, store: ObjectStore, bucket: str, key: str) -> ObjectStat:
         found, data = await store.get(bucket, key, length=KEPT_BYTES)
