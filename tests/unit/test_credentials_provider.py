@@ -80,12 +80,13 @@ async def test_no_credentials_at_all(aws: Path) -> None:
 async def test_credential_process_with_expiry(aws: Path) -> None:
     program = aws / "process"
     count = aws / "count"
+    # One end for both answers: two calls may fall in two seconds.
+    end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
     program.write_text(
-        f"#!{sys.executable}\nimport json, time\n"
+        f"#!{sys.executable}\nimport json\n"
         f"open({str(count)!r}, 'a').write('x')\n"
-        "end = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(time.time() + 3600))\n"
         "print(json.dumps(dict(Version=1, AccessKeyId='ASIA1', SecretAccessKey='s',"
-        " SessionToken='t', Expiration=end)))\n"
+        f" SessionToken='t', Expiration={end!r})))\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     (aws / "config").write_text(f"[profile p]\ncredential_process = {program}\n")
