@@ -256,7 +256,12 @@ class Mount:
                 answer["kept"] = True
             return answer
 
-        return {"status": status, "drain": drain, "log-level": log_level}
+        async def given(message: Mapping[str, Any]) -> Mapping[str, Any]:
+            await trio.lowlevel.checkpoint()
+            return {"values": dict(options.values)}
+
+        commands = {"status": status, "drain": drain, "log-level": log_level}
+        return {**commands, "options": given}
 
 
 def _drain_bound(options: MountOptions) -> dict[str, float]:

@@ -28,7 +28,7 @@ IGNORED = frozenset(
         *("nodiratime", "diratime", "iversion", "noiversion", "silent", "loud", "nomand"),
         *("async", "sync", "dirsync", "default_permissions"),
         # What a mount shows of itself, and mount(8) gives back at a remount.
-        *("user_id", "group_id", "max_read", "blksize", "helper", "uhelper"),
+        *("user_id", "group_id", "max_read", "blksize", "helper", "uhelper", "seclabel"),
     }
 )
 _FOR_OTHERS = ("x-", "X-", "comment=")

@@ -14,13 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from s3posixfs.cli.findings import Finding, clock, failed
-from s3posixfs.cli.mount_credentials import credential_settings, own_credentials, sts_client
+from s3posixfs.cli.mount_credentials import (
+    credential_settings,
+    own_credentials,
+    s3_client,
+    sts_client,
+)
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mount_request import (
     DEFAULT_IDENTITIES,
     Endpoint,
     find_endpoint,
-    optional_path,
 )
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
@@ -96,15 +100,7 @@ class Examination:
         options = self._options
         findings: list[Finding] = []
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                S3Client(
-                    endpoint.url,
-                    region=endpoint.region,
-                    clock=SystemClock(),
-                    path_style=not endpoint.url.endswith(".amazonaws.com"),
-                    ca_file=optional_path(options.text("ca_file")),
-                )
-            )
+            client = await stack.enter_async_context(s3_client(options, endpoint, SystemClock()))
             sts = sts_client(options, endpoint, client.clock)
             stack.callback(sts.close)
             daemon = own_credentials(options, sts, client.clock)
@@ -239,6 +235,9 @@ class _Owners:
     async def look(self, source: str, most: int) -> list[Finding]:
         """A finding an owner, or one that all are known."""
         bucket, _, prefix = source.strip("/").partition("/")
+        if not self._store.capabilities.listing_owner:
+            said = "its listings name no owners, says capabilities=listing_owner:no"
+            return [Finding(f"bucket {bucket}", "note", said)]
         unknown: Counter[str] = Counter()
         example: dict[str, str] = {}
         seen, token = 0, None

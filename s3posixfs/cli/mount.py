@@ -25,8 +25,9 @@ from s3posixfs.cli.option_table import OPTIONS
 from s3posixfs.cli.utab import name_umount_helper
 from s3posixfs.core.errors import OperatorError
 
-# Longer than the client's own deadlines, so that the daemon's reason is heard first.
-_START_SECONDS = 120.0
+# Longer than the client's own deadlines, so that the daemon's reason is heard first, and enough for
+# a machine that is emulated, or boots with much else to do.
+_START_SECONDS = 300.0
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -104,7 +104,7 @@ def check_options(wanted: Wanted) -> None:
 def do_mount(wanted: Wanted) -> None:
     """Mount, or change the mount that is there. Raises what ``s3posixfs mount`` raises."""
     if "remount" in wanted.names:
-        remount(resolve_mountpoint(wanted.mountpoint), wanted.names)
+        remount(resolve_mountpoint(wanted.mountpoint), wanted.lists)
         return
     if _is_done(wanted):
         return

@@ -124,6 +124,24 @@ def _from_file(path: Path) -> dict[str, Value]:
     return values
 
 
+def given_values(pairs: Iterable[tuple[str, str | None]]) -> dict[str, Value]:
+    """The filesystem's own among the options of ``-o``, and those of the file that they name.
+
+    Raises OperatorError that names the option and says what it takes.
+    """
+    values: dict[str, Value] = {}
+    config: Path | None = None
+    for name, text in pairs:
+        if name == "config":
+            config = Path(text or "")
+        elif name == "rw":
+            values["ro"] = False
+        elif name not in KERNEL_FLAGS and not is_for_others(name):
+            key, value = _read(name, text, "-o")
+            values[key] = value
+    return {**_from_file(config), **values} if config is not None else values
+
+
 def parse_options(
     comma_lists: Sequence[str], named: Mapping[str, str | bool | None]
 ) -> MountOptions:
@@ -131,32 +149,20 @@ def parse_options(
 
     Raises OperatorError that names the option and says what it takes.
     """
+    pairs = split_commas(comma_lists)
     kernel: set[str] = set()
-    from_o: dict[str, Value] = {}
-    config: Path | None = None
-    for name, text in split_commas(comma_lists):
-        if name == "config":
-            config = Path(text or "")
-        elif name in KERNEL_FLAGS:
+    for name, _ in pairs:
+        if name in KERNEL_FLAGS:
             kernel.discard(opposite(name))
             kernel.add(name)
-        elif name == "rw":
-            from_o["ro"] = False
-        elif is_for_others(name):
-            continue
-        else:
-            key, value = _read(name, text, "-o")
-            from_o[key] = value
     values: dict[str, Value] = {option.name: option.default for option in OPTIONS}
-    if config is not None:
-        values.update(_from_file(config))
-    values.update(from_o)
+    values.update(given_values(pairs))
     for name, given in named.items():
         if given is None or given is False:
             continue
         key, value = _read(name, None if given is True else given, f"--{name}")
         values[key] = value
-    if values["writeback"] and ("sync", None) in split_commas(comma_lists):
+    if values["writeback"] and ("sync", None) in pairs:
         raise OperatorError("-o: sync and writeback contradict each other: leave one out")
     _check_together(values)
     return MountOptions(values, frozenset(kernel))

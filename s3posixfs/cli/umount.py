@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from s3posixfs.cli.common import note
@@ -89,8 +90,12 @@ def _upload_everything(socket: Path) -> str | None:
     Raises OperatorError where data would be lost.
     """
     started = time.monotonic()
+    console = Console(stderr=True)
     bar = Progress(
-        TextColumn("uploading"), BarColumn(), TextColumn("{task.fields[left]}"), TimeElapsedColumn()
+        *(TextColumn("uploading"), BarColumn(), TextColumn("{task.fields[left]}")),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
     )
     task = bar.add_task("uploading", total=None, left="")
     shown = False

@@ -23,7 +23,7 @@ SLOWER = 8.0
 # Machines within machines may not set what the flag promises.
 _CPU = {"kvm": "host,-arch-capabilities", "tcg": "max"}
 _SSH = (
-    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "LogLevel=ERROR"),
+    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR"),
     *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=30"),
 )
@@ -215,9 +215,11 @@ class Qemu:
     def _words(self) -> list[str]:
         here, there = (self.folder / f"{name}.link" for name in (self.name, self.peer))
         cpu = _CPU[self.accelerator]
+        # Emulated processors that wait for each other cost more than a second one brings.
+        count = "2" if self.accelerator == "kvm" else "1"
         return [
             *("qemu-system-x86_64", "-name", self.name, "-accel", self.accelerator, "-cpu", cpu),
-            *("-smp", "2", "-m", str(self.memory_mib), "-nodefaults", "-no-user-config"),
+            *("-smp", count, "-m", str(self.memory_mib), "-nodefaults", "-no-user-config"),
             *("-display", "none", "-kernel", str(self.image.kernel)),
             *("-initrd", str(self.image.initrd), "-append"),
             f"root=/dev/vda rw console=ttyS0 systemd.hostname={self.name} quiet",

@@ -285,6 +285,11 @@ def test_check_finds_owners_in_no_identity(
     assert verdicts(path, *asked)[f"bucket {BUCKET}"]["verdict"] == "ok"
     # The map that the store gives knows all of them.
     assert verdicts(*asked, "-o", "identities=auto")[f"bucket {BUCKET}"]["verdict"] == "ok"
+    # What somebody knows of the store is heeded here as in a mount.
+    known = ("-o", "capabilities=listing_owner:no")
+    row = verdicts(path, *asked, *known)[f"bucket {BUCKET}"]
+    assert row["verdict"] == "note"
+    assert "name no owners" in row["found"]
     row = verdicts(path, *asked[:-1], "no-such-bucket", status=1)["bucket no-such-bucket"]
     assert row["verdict"] == "failed"
 

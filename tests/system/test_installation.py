@@ -258,6 +258,29 @@ def test_options_of_all_filesystems_and_remount(site: Site) -> None:
     site.umount()
 
 
+def test_what_a_remount_cannot_change_is_refused_by_name(site: Site) -> None:
+    host = site.host
+    line = site.options("trusted_owners=alice:bob", "metadata_ttl=2")
+    host.write("/etc/fstab", f"shared /srv/m s3posixfs {line} 0 0\n")
+    host.sh("mount /srv/m")
+
+    def remount(options: str, status: int) -> str:
+        return host.run("mount", "-o", f"remount,{options}", "/srv/m", status=status).stderr
+
+    # mount(8) hands on what fstab has as well, which is as it was.
+    assert remount("noatime", 0) == ""
+    assert "noatime" in site.flags()
+    said = remount("metadata_ttl=7,writeback,noexec", 32)
+    assert "other values of metadata_ttl, writeback;" in said
+    assert "unmount it and mount it anew" in said
+    assert "unknown option 'colour'" in remount("colour=red,noexec", 32)
+    host.sh("sed -i s/alice:bob/alice/ /etc/fstab")
+    assert "other values of trusted_owners;" in remount("noexec", 32)
+    assert "noexec" not in site.flags()
+    site.umount()
+    host.sh("rm /etc/fstab")
+
+
 def test_what_is_refused_is_named(site: Site) -> None:
     assert "unknown option 'colour'" in site.refused("colour=red", status=1)
     said = site.refused("aws_secret_access_key=hunter2222", status=1)
@@ -328,7 +351,9 @@ def test_umount_shows_a_person_what_it_waits_for(site: Site) -> None:
             assert writer.stdout.readline() == "open\n"
             proxy.hang()
             assert writer.communicate("write\n", timeout=60)[0] == "closed\n"
-        with site.host.popen("script", "-qec", "umount /srv/m", "/dev/null") as waiting:
+        # Only standard error is the terminal.
+        shows = "umount /srv/m >/root/said"
+        with site.host.popen("script", "-qec", shows, "/dev/null") as waiting:
             assert waiting.stdout is not None
             shown = ""
             while "bytes left" not in shown:
@@ -341,7 +366,31 @@ def test_umount_shows_a_person_what_it_waits_for(site: Site) -> None:
             waiting.communicate(timeout=120)
         assert waiting.returncode == 0
         site.host.run("mountpoint", "-q", "/srv/m", status=32)
+        assert site.host.sh("cat /root/said") == ""
     assert site.objects()["slow"] == hashlib.sha256(b"x\n").hexdigest()
+
+
+def test_umount_refuses_while_data_cannot_be_stored(site: Site) -> None:
+    """Without write-back what is not in S3 is nowhere else that a later mount would look."""
+    with CuttableProxy(site.store.port) as proxy:
+        site.mount(endpoint=proxy.url)
+        opened = "import sys; file = open('/srv/m/unstored', 'wb', 0); file.write(b'kept\\n'); "
+        opened += "print('written', flush=True); sys.stdin.readline(); file.close()"
+        with site.host.popen("python3", "-c", opened) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "written\n"
+            proxy.refuse()
+            said = site.host.run("umount", "/srv/m", status=32, seconds=120)
+            assert said.stdout == ""
+            assert "not unmounted, data is still staged: cannot upload unstored;" in said.stderr
+            assert "mend it and try again" in said.stderr
+            assert "Traceback" not in said.stderr
+            site.host.sh("grep -q ' /srv/m ' /proc/self/mountinfo")
+            proxy.mend()
+            writer.communicate("close\n", timeout=120)
+        assert writer.returncode == 0
+        assert site.umount() == ""
+    assert site.objects()["unstored"] == hashlib.sha256(b"kept\n").hexdigest()
 
 
 def test_umount_by_force_waits_for_nothing(site: Site) -> None:
