@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from s3posixfs.waiting import deadlines
 from tests.rgw.gateway import Gateway, running_gateway
 
 
@@ -46,6 +47,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "/dev/fuse is missing: load the module (modprobe fuse), or leave the mounts out with "
             "S3POSIXFS_TEST_NO_MOUNT=1"
         )
+
+
+@pytest.fixture(autouse=True)
+def every_operation_has_its_deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    """None opens a scope before it has said that it waits, save where that is tested."""
+    before = deadlines.unbounded
+    yield
+    meant = request.node.get_closest_marker("unannounced_scope") is not None
+    assert meant or deadlines.unbounded == before, "an operation opened a scope unannounced"
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ from s3posixfs.core.objectstore import Body, FileRange
 from s3posixfs.data.budget import DiskBudget, MemoryBudget
 from s3posixfs.data.ranges import RangeSet
 from s3posixfs.data.shared_file import Extent, SharedFile
+from s3posixfs.waiting.deadlines import waiting
 
 Chunk = tuple[int, bytes | memoryview]  # offset in the file, bytes
 IOV_MAX = 1024
@@ -412,21 +413,22 @@ class LocalContent:
 
     async def close(self) -> None:
         """Drop everything, once no thread uses it."""
-        with trio.CancelScope(shield=True):
-            if self._users:
-                self._idle = trio.Event()
+        if self._users:
+            self._idle = trio.Event()
+            await waiting()
+            with trio.CancelScope(shield=True):
                 await self._idle.wait()
-            file, self._file = self._file, None
-            former, self._former = self._former, []
-            if self._memory is not None:
-                self._memory_budget.release(len(self._memory))
-            self._memory = bytearray()
-            self._memory_budget.release(self._gathered_bytes)
-            self._gathered, self._gathered_bytes = [], 0
-            self._give_disk(self._on_disk)
-            self.held.clear()
-            for one in (*former, *((file,) if file is not None else ())):
-                await one.release()
+        file, self._file = self._file, None
+        former, self._former = self._former, []
+        if self._memory is not None:
+            self._memory_budget.release(len(self._memory))
+        self._memory = bytearray()
+        self._memory_budget.release(self._gathered_bytes)
+        self._gathered, self._gathered_bytes = [], 0
+        self._give_disk(self._on_disk)
+        self.held.clear()
+        for one in (*former, *((file,) if file is not None else ())):
+            await one.release()
 
 
 def _read_at(fd: int, offset: int, buffer: memoryview) -> None:

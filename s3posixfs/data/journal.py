@@ -47,6 +47,7 @@ from s3posixfs.data.journal_records import (
     encode_record,
 )
 from s3posixfs.data.shared_file import Extent, SharedFile
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -288,6 +289,7 @@ class Journal:
         """
         request = _Request(tuple(states), tuple(gone), content)
         self._ask(request)
+        await waiting()
         with trio.CancelScope(shield=True):
             await request.done.wait()
         if request.error is not None:

@@ -28,6 +28,7 @@ from s3posixfs.data.budget import MemoryBudget
 from s3posixfs.data.fetches import Fetch, Fetches
 from s3posixfs.data.readahead import ReadAhead, ReadSettings
 from s3posixfs.data.version import ObjectVersion
+from s3posixfs.waiting.deadlines import waiting
 
 
 class ObjectReader:
@@ -241,9 +242,11 @@ class ObjectReader:
         under_way = list(self._own)
         for fetch in under_way:
             fetch.scope.cancel()
-        with trio.CancelScope(shield=True):
-            for fetch in under_way:
-                await fetch.done.wait()
+        if under_way:
+            await waiting()
+            with trio.CancelScope(shield=True):
+                for fetch in under_way:
+                    await fetch.done.wait()
 
 
 class Readers:

@@ -19,6 +19,8 @@ from typing import Literal, get_args
 
 import trio
 
+from s3posixfs.waiting.deadlines import waiting
+
 logger = logging.getLogger(__name__)
 
 # ``copying``: the originals count, and some have copies. ``removing``: all have copies, which
@@ -106,6 +108,7 @@ class RenameNotes:
             logger.warning("%s cannot be removed: %s", path, error.strerror)
 
     async def _write(self, path: Path, note: RenameNote) -> None:
+        await waiting()
         with trio.CancelScope(shield=True):  # what is on the disk must be known here
             await trio.to_thread.run_sync(_write, path, note)
         self.left[path] = note

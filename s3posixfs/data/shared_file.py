@@ -9,6 +9,8 @@ from pathlib import Path
 
 import trio
 
+from s3posixfs.waiting.deadlines import waiting
+
 
 class SharedFile:
     """An open descriptor that is closed when its last holder lets go.
@@ -47,6 +49,7 @@ class SharedFile:
     async def release(self) -> None:
         """One holder less; the last one's leaving removes a temporary file. Not cancelled."""
         if self.let_go() and self.temporary:
+            await waiting()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(partial(self.path.unlink, missing_ok=True))
 

@@ -43,6 +43,8 @@ from s3posixfs.data.upload import finish, upload
 from s3posixfs.data.upload_notes import UploadNotes
 from s3posixfs.data.upload_target import Target
 from s3posixfs.data.version import ObjectVersion
+from s3posixfs.waiting.deadlines import waiting
+from s3posixfs.waiting.quick_lock import QuickLock
 
 _REPLACED = frozenset({"NoSuchKey", "PreconditionFailed"})
 _LOST = frozenset({"NoSuchUpload", "InvalidPart"})  # what was sent early: by a lifecycle rule, say
@@ -103,7 +105,7 @@ class StagedFile:
         self._generation = 0
         self._in_s3: int | None = 0 if base is not None else None
         self._layout = 0
-        self._gate = trio.Lock()
+        self._gate = QuickLock()
         self._closed = False
 
     @property
@@ -484,15 +486,23 @@ class StagedFile:
 
     async def aclose(self) -> None:
         """Drop the staged data, uploaded or not; waits for an upload that is under way."""
-        with trio.CancelScope(shield=True):
-            async with self._gate:
-                if self._closed:
-                    return
-                self._closed = True
-                await self._give_up()
-                await self._local.close()
-                if self._base is not None and self._base_is_own:
-                    await self._base.aclose()
+        try:
+            self._gate.acquire_nowait()
+        except trio.WouldBlock:
+            await waiting()
+            with trio.CancelScope(shield=True):
+                await self._gate.acquire()
+        # From here on what waits is shielded by itself.
+        try:
+            if self._closed:
+                return
+            self._closed = True
+            await self._give_up()
+            await self._local.close()
+            if self._base is not None and self._base_is_own:
+                await self._base.aclose()
+        finally:
+            self._gate.release()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -32,6 +32,7 @@ from s3posixfs.data.parts import Part, UploadSettings, early_length, early_parts
 from s3posixfs.data.reader import ObjectReader
 from s3posixfs.data.upload_notes import UploadNotes
 from s3posixfs.data.upload_target import CANNOT_COPY, Target, abort
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -248,6 +249,7 @@ class Stream:
 
     async def give_up(self) -> None:
         """Abort the upload. Shielded."""
+        await waiting()
         with trio.CancelScope(shield=True):
             self._closing = self.over = True
             self._scope.cancel()

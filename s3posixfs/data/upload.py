@@ -27,6 +27,7 @@ from s3posixfs.data.reader import ObjectReader
 from s3posixfs.data.streaming import Stream
 from s3posixfs.data.upload_notes import UploadNotes
 from s3posixfs.data.upload_target import CANNOT_COPY, Target, abort
+from s3posixfs.waiting.deadlines import waiting
 
 
 class UploadSource(Protocol):
@@ -173,6 +174,7 @@ class _Multipart:
         self._failure: Exception | None = None
 
     async def run(self) -> PutResult:
+        await waiting()
         upload_id = self._stream.upload_id if self._stream is not None else await self._begin()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -12,6 +12,7 @@ import trio
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.data.upload_notes import UploadNotes
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ async def abort(
 ) -> None:
     """Abort a multipart upload. Shielded, within half a minute; where it fails the note stays, and
     says that this is left to be done."""
+    await waiting()
     with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_SECONDS):
         error = await try_abort(store, target.bucket, target.key, upload_id)
         if error is not None:

@@ -21,6 +21,7 @@ from s3posixfs.fs.concurrently import for_each
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer, Signers
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -213,6 +214,7 @@ class AccessGate:
 
     async def _dropped_upload(self, signer: Signer, bucket: str, key: str) -> None:
         upload_id = await signer.store.create_multipart(bucket, key)
+        await waiting()
         with trio.CancelScope(shield=True), trio.move_on_after(10):
             for store in (signer.store, self._signers.daemon().store):
                 try:

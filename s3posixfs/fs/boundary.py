@@ -18,6 +18,7 @@ from s3posixfs.core.request_ids import collected
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.watching import AUDITED, REFUSALS, Watch
+from s3posixfs.waiting.deadlines import within
 
 logger = logging.getLogger(__name__)
 
@@ -61,49 +62,41 @@ def as_oserror(error: Exception, operation: str) -> OSError:
     return refusal(EIO)
 
 
-def _bounded(method: Method[S, P, R], deadline: Callable[[FsConfig], float]) -> Method[S, P, R]:
+def _bounded(method: Method[S, P, R], deadline: str) -> Method[S, P, R]:
     name = method.__name__
     audited = name in AUDITED
     parameters = tuple(inspect.signature(method).parameters)[1:]
 
-    async def plain(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+    # One coroutine for all of it: each more costs as much as answering a stat.
+    @functools.wraps(method)
+    async def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        watch, act = self.watch, None
+        if audited and watch is not None and watch.recording:
+            arguments = dict(zip(parameters, args, strict=False))
+            if watch.records(name, arguments):
+                act = watch.begin(name, arguments)
         began, ended = time.perf_counter(), CANCELLED
+        seconds: float = getattr(self.config, deadline)
         try:
-            # What trio.fail_after does, which takes longer than the operation where that is short.
-            with trio.CancelScope(relative_deadline=deadline(self.config)):
-                result = await method(self, *args, **kwargs)
-                ended = OK
-                return result
-            raise trio.TooSlowError
+            if act is None or watch is None:
+                result = await within(seconds, method(self, *args, **kwargs))
+            else:
+                with collected() as request_ids:
+                    result = await within(seconds, method(self, *args, **kwargs))
+                watch.end(act, None, request_ids)
+            ended = OK
+            return result
         except Exception as error:
             raised = as_oserror(error, name)
             ended = errorcode.get(raised.errno or EIO, "EIO")
+            if watch is not None and act is not None:
+                watch.end(act, raised, request_ids)
+            elif watch is not None and raised.errno in REFUSALS:
+                arguments = dict(zip(parameters, args, strict=False))
+                watch.end(watch.begin(name, arguments), raised, [])
             raise raised from (None if raised is error else error)
         finally:
             self.meter.note(name, ended, time.perf_counter() - began)
-
-    @functools.wraps(method)
-    async def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        watch = self.watch
-        recorded = audited and watch is not None and watch.recording
-        arguments = dict(zip(parameters, args, strict=False)) if recorded else {}
-        if watch is None or not recorded or not watch.records(name, arguments):
-            try:
-                return await plain(self, *args, **kwargs)
-            except OSError as error:
-                if watch is not None and error.errno in REFUSALS:
-                    arguments = dict(zip(parameters, args, strict=False))
-                    watch.end(watch.begin(name, arguments), error, [])
-                raise
-        act = watch.begin(name, arguments)
-        with collected() as request_ids:
-            try:
-                result = await plain(self, *args, **kwargs)
-            except OSError as error:
-                watch.end(act, error, request_ids)
-                raise
-        watch.end(act, None, request_ids)
-        return result
 
     return operation
 
@@ -111,9 +104,9 @@ def _bounded(method: Method[S, P, R], deadline: Callable[[FsConfig], float]) -> 
 def request(method: Method[S, P, R]) -> Method[S, P, R]:
     """An operation that moves no file data; it raises OSError only and ends within
     ``FsConfig.request_deadline``."""
-    return _bounded(method, lambda config: config.request_deadline)
+    return _bounded(method, "request_deadline")
 
 
 def transfer(method: Method[S, P, R]) -> Method[S, P, R]:
     """An operation that may move a whole file or folder; bounded by ``transfer_deadline``."""
-    return _bounded(method, lambda config: config.transfer_deadline)
+    return _bounded(method, "transfer_deadline")

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import trio
 
+from s3posixfs.waiting.deadlines import waiting
+
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
@@ -33,11 +35,11 @@ async def both(
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, limit: int) -> None:
     """Call ``work`` on every item, ``limit`` at a time. The first error stops the rest and is
     raised once all have ended."""
-    waiting = iter(items)
+    remaining = iter(items)
     failures: list[Exception] = []
 
     async def worker(scope: trio.CancelScope) -> None:
-        for item in waiting:
+        for item in remaining:
             try:
                 await work(item)
             except Exception as error:
@@ -45,6 +47,7 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
                 scope.cancel()
                 return
 
+    await waiting()
     async with trio.open_nursery() as nursery:
         for _ in range(limit):
             nursery.start_soon(worker, nursery.cancel_scope)

@@ -23,6 +23,7 @@ from s3posixfs.fs.permissions import after_write, refusal
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signer
+from s3posixfs.waiting.deadlines import waiting
 
 ATTEMPTS = 4  # of a read whose object is replaced or renamed under it
 
@@ -83,6 +84,7 @@ class Files:
                 if not handle.writable:  # its flush would not upload
                     await self._saver.save(handle.open_file)
             except BaseException:
+                await waiting()
                 with trio.CancelScope(shield=True):
                     await self.release(handle)
                 raise
@@ -298,6 +300,7 @@ class Files:
             await self._truncate(temporary.open_file, size, temporary.signer, caller, temporary)
             await self._saver.save(temporary.open_file)
         finally:
+            await waiting()
             with trio.CancelScope(shield=True):
                 await self.release(temporary)
 

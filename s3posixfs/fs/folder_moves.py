@@ -29,6 +29,7 @@ from s3posixfs.fs.object_heads import absent
 from s3posixfs.fs.object_moves import Move, ObjectMover
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.signers import Signer
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class FolderMover:
         try:
             await self._go_on(path, signer)
         except BaseException:
+            await waiting()
             with trio.move_on_after(self._state.config.request_deadline, shield=True):
                 await self._take_back(path)
             raise

@@ -17,7 +17,8 @@ from typing import Literal
 
 from s3posixfs.core.clock import Clock
 
-STREAK = 8  # files made, or names given by rename, in a row
+STREAK = 4  # files made, or names given by rename, in a row
+OPENED = 2  # files opened in a row, where one is fetched in vain at worst
 STREAK_SECONDS = 0.25  # from one to the next
 ONE_STEP = 0.01  # seconds between lookup and create in one call; the kernel takes far less
 SCAN_SECONDS = 1.0  # from one lookup to the next of who goes through a folder
@@ -117,7 +118,7 @@ class Habits:
     def expects_open(self, thread: int) -> bool:
         """Whether the next file that the thread finds is one that it will open."""
         known = self._threads.get(thread)
-        return known is not None and known.looked is None and known.opened >= STREAK
+        return known is not None and known.looked is None and known.opened >= OPENED
 
     def makes(self, thread: int, folder: int, name: bytes, how: How) -> bool:
         """The thread makes a name; whether its own lookup, a moment ago, found nothing there.

@@ -13,8 +13,8 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Listing
 from s3posixfs.fs.pending import Pending
 from s3posixfs.fs.permissions import refusal
-from s3posixfs.fs.quick_lock import QuickLock
 from s3posixfs.fs.signers import Signer
+from s3posixfs.waiting.quick_lock import QuickLock
 
 
 class OpenFile:

@@ -21,7 +21,7 @@ from s3posixfs.fs.attributes import Attributes, Entry
 from s3posixfs.fs.inode_numbers import ROOT_INODE, InodeNumbers, Place
 from s3posixfs.fs.names import BUCKET_KEY, key_segment, shown_name
 from s3posixfs.fs.permissions import refusal
-from s3posixfs.fs.quick_lock import QuickLock
+from s3posixfs.waiting.quick_lock import QuickLock
 
 if TYPE_CHECKING:
     from s3posixfs.fs.handles import OpenFile

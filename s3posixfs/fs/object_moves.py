@@ -23,6 +23,7 @@ from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.rewriting import carried
 from s3posixfs.fs.signers import Signer
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class ObjectMover:
             await signer.store.delete(move.bucket, move.key)
         except BaseException:
             if not replaces:  # else the copy is all there is at that name
+                await waiting()
                 with trio.move_on_after(state.config.request_deadline, shield=True):
                     await self._undo_copy(move)
             raise

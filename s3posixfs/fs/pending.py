@@ -9,7 +9,7 @@ import trio
 from s3posixfs.core.errors import S3Error
 from s3posixfs.data.journal_records import PendingState
 from s3posixfs.data.shared_file import Extent
-from s3posixfs.fs.quick_lock import QuickLock
+from s3posixfs.waiting.quick_lock import QuickLock
 
 if TYPE_CHECKING:
     from s3posixfs.fs.handles import OpenFile

@@ -21,6 +21,7 @@ from s3posixfs.fs.name_listings import NameListings
 from s3posixfs.fs.names import MAX_NAME_BYTES, key_segment
 from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.permissions import refusal
+from s3posixfs.waiting.deadlines import waiting
 
 ATTEMPTS = 4  # of an answer that own changes overtake
 CHANGE_SECONDS = 0.005  # between two looks whether an own change is done
@@ -154,7 +155,8 @@ class Resolver:
     @staticmethod
     async def settled(inode: Inode) -> None:
         """Wait until own changes of the inode are in S3 and known here."""
-        while inode.is_changing:  # noqa: ASYNC110 - many may end it, and few wait
+        while inode.is_changing:
+            await waiting()
             await trio.sleep(CHANGE_SECONDS)
 
     # Keeping inodes fresh.

@@ -15,6 +15,7 @@ import trio
 
 from s3posixfs.fs.filesystem import FileSystem
 from s3posixfs.fuse.operations import FuseOperations
+from s3posixfs.fuse.waiting import use_quick_lock
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ async def serve(
     requests without an answer then.
     """
     operations = FuseOperations(filesystem)
+    use_quick_lock()
     pyfuse3.init(operations, mountpoint, fuse_options(options, filesystem))
     try:
         async with trio.open_nursery() as nursery:

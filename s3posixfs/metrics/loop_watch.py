@@ -16,10 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType, SimpleNamespace, TracebackType
+from typing import Any, Self
 
 import trio
+
+from s3posixfs.waiting.deadlines import waited_for
 
 logger = logging.getLogger(__name__)
 
@@ -147,10 +149,21 @@ def stacks(root: trio.lowlevel.Task | None) -> Iterator[str]:
     while waiting:
         task, depth = waiting.pop()
         yield f"{'  ' * depth}task {task.name}"
-        for frame, line in task.iter_await_frames():
+        for frame, line in _frames(task):
             path = frame.f_code.co_filename.rpartition("site-packages/")[2]
             if not path.startswith(_INSIDE):
                 yield f"{'  ' * depth}  {path}:{line} {frame.f_code.co_name}"
         children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
         children.sort(key=lambda child: child.name, reverse=True)
         waiting.extend((child, depth + 1) for child in children)
+
+
+def _frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+    walked: Any = task
+    while walked is not None:
+        frame = None
+        for frame, line in trio.lowlevel.Task.iter_await_frames(walked):
+            yield frame, line
+        # Coroutines do not tell of an operation that is run under a deadline.
+        operation = waited_for(frame) if frame is not None else None
+        walked = SimpleNamespace(coro=operation) if operation is not None else None

@@ -27,6 +27,7 @@ from s3posixfs.s3.retry import RetryBudget, RetryPolicy, is_transient
 from s3posixfs.s3.xml import MAX_XML_BYTES, parse_error
 from s3posixfs.sigv4.constants import EMPTY_SHA256
 from s3posixfs.sigv4.signing import Signer
+from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ class Transport:
         Transient failures are retried within the policy and the endpoint's budget; expired
         credentials are refreshed once, a skewed clock and a wrong region are corrected once.
         """
+        await waiting()
         return await _Sending(self, request, acting, policy or self._policy).run()
 
     async def attempt(

@@ -52,6 +52,9 @@ class DaemonProcess:
         trace: TracebackType | None,
     ) -> None:
         self.free()
+        if error is None and self.log.exists():
+            said = self.log.read_bytes()
+            assert b"has no deadline" not in said, "an operation opened a scope unannounced"
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,1 @@
+"""How tasks wait: what is added to trio."""
