@@ -76,7 +76,7 @@ class Inode:
         self.entry = entry
         self.lookups = 0
         self.serial = 0
-        self.children: dict[bytes, Inode] = {}
+        self.children: dict[bytes, Inode] = _NO_CHILDREN
         self.open_file: OpenFile | None = None
         self.listing: Listing | None = None
         self.large = False
@@ -173,6 +173,16 @@ class Inode:
         return "/".join(name.decode("utf-8", "backslashreplace") for name in reversed(names))
 
 
+# Of all that have none, which files never have: an empty dict each were 64 bytes a file.
+_NO_CHILDREN: dict[bytes, Inode] = {}
+
+
+def _add(parent: Inode, name: bytes, child: Inode) -> None:
+    if parent.children is _NO_CHILDREN:
+        parent.children = {}
+    parent.children[name] = child
+
+
 class InodeTable:
     """All inodes by number. ``bucket`` ``None`` means that the root's children are buckets."""
 
@@ -218,7 +228,7 @@ class InodeTable:
         inode = Inode(self._numbers.choose(place, self._inodes), parent, name, entry)
         inode.names_ns, inode.renamed_ns = self._times.pop(place, (0, 0))
         self._inodes[inode.number] = inode
-        parent.children[name] = inode
+        _add(parent, name, inode)
         return inode
 
     def detach(self, inode: Inode) -> None:
@@ -248,7 +258,7 @@ class InodeTable:
             del former.children[inode.name]
         inode.parent, inode.name = parent, name
         inode.serial += 1
-        parent.children[name] = inode
+        _add(parent, name, inode)
         if former is not None:
             self.tidy(former)
 

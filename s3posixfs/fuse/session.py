@@ -15,7 +15,7 @@ import trio
 
 from s3posixfs.fs.filesystem import FileSystem
 from s3posixfs.fuse.operations import FuseOperations
-from s3posixfs.fuse.waiting import use_quick_lock
+from s3posixfs.fuse.waiting import wait_quickly
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ async def serve(
     requests without an answer then.
     """
     operations = FuseOperations(filesystem)
-    use_quick_lock()
+    wait_quickly()
     pyfuse3.init(operations, mountpoint, fuse_options(options, filesystem))
     try:
         async with trio.open_nursery() as nursery:

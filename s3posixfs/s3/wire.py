@@ -13,7 +13,6 @@ import trio
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.s3.errors import ConnectionFailed
 
-
 # What takes longer to send or to receive lets others run before the next.
 LONG_BYTES = 64 * 1024
 

@@ -16,6 +16,8 @@ from tests.filesystem_bed import BUCKET, PLAIN, Bed, filesystem_bed
 from tests.memory_store import ALL_CAPABILITIES
 from tests.unit.test_fs_requests import counted
 
+# Files after which a maker is known, and its folder has been listed.
+KNOWN = 2 * STREAK
 MAKER, OTHER = Caller(0, 0, pid=71), Caller(0, 0, pid=72)
 STORES = pytest.mark.parametrize("capabilities", [ALL_CAPABILITIES, PLAIN], ids=["all", "plain"])
 
@@ -59,7 +61,7 @@ async def test_making_files_costs_a_request_each(
 ) -> None:
     async with filesystem_bed(tmp_path, capabilities=capabilities) as bed:
         folder = await folder_of(bed, 50)
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await make(bed, folder, f"first-{number}")
         with counted(bed) as made:
             for number in range(40):
@@ -89,7 +91,7 @@ async def test_the_lookup_before_a_create_is_not_repeated(
 async def test_what_another_host_makes_is_seen_by_who_only_looks(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
         folder = await folder_of(bed, 1)
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await make(bed, folder, f"{number}")
             bed.put(f"d/new-{number}", b"theirs")
             assert await looked_up(bed, folder, f"new-{number}", OTHER)
@@ -100,7 +102,7 @@ async def test_a_maker_that_once_only_looked_is_told_the_truth_from_then_on(
 ) -> None:
     async with filesystem_bed(tmp_path) as bed:
         folder = await folder_of(bed, 1)
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await make(bed, folder, f"{number}")
         await looked_up(bed, folder, "nothing", MAKER)
         await looked_up(bed, folder, "nothing at all", MAKER)
@@ -111,7 +113,7 @@ async def test_a_maker_that_once_only_looked_is_told_the_truth_from_then_on(
 async def test_who_makes_and_reads_in_turn_sees_what_others_made(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
         folder = await folder_of(bed, 1)
-        for number in range(2 * STREAK):
+        for number in range(2 * KNOWN):
             bed.put(f"d/new-{number}", b"theirs")
             assert await looked_up(bed, folder, f"new-{number}", MAKER)
             await make(bed, folder, f"{number}")
@@ -120,7 +122,7 @@ async def test_who_makes_and_reads_in_turn_sees_what_others_made(tmp_path: Path)
 async def test_folders_do_not_make_a_maker(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
         await folder_of(bed, 1)
-        for number in range(2 * STREAK):
+        for number in range(2 * KNOWN):
             assert not await looked_up(bed, 1, f"{number}", MAKER)
             found = await bed.fs.mkdir(1, b"%d" % number, 0o755, MAKER)
         bed.put(f"{number}/new", b"theirs")
@@ -131,7 +133,7 @@ async def test_folders_do_not_make_a_maker(tmp_path: Path) -> None:
 async def test_what_is_cached_for_a_maker_grows_old(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
         folder = await folder_of(bed, 1)
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await make(bed, folder, f"{number}")
         bed.put("d/new", b"theirs")
         bed.pass_time(1.5)
@@ -141,7 +143,7 @@ async def test_what_is_cached_for_a_maker_grows_old(tmp_path: Path) -> None:
 async def test_with_no_time_to_live_every_lookup_asks(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path, config=FsConfig(bucket=BUCKET, metadata_ttl=0)) as bed:
         folder = await folder_of(bed, 1)
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await make(bed, folder, f"{number}")
         bed.put("d/new", b"theirs")
         assert await looked_up(bed, folder, "new", MAKER)
@@ -154,7 +156,7 @@ async def test_another_hosts_file_that_a_maker_does_not_see_is_kept(
 ) -> None:
     async with filesystem_bed(tmp_path, capabilities=capabilities) as bed:
         folder = await folder_of(bed, 1)
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await make(bed, folder, f"{number}")
         bed.put("d/new", b"theirs")
         if flags == os.O_EXCL:
@@ -198,9 +200,9 @@ async def test_renaming_one_file_after_the_other(tmp_path: Path) -> None:
             assert not await looked_up(bed, folder, new, MAKER)
             await bed.fs.rename(folder, old.encode(), folder, new.encode(), 0, MAKER)
 
-        for number in range(STREAK):
+        for number in range(KNOWN):
             await rename(number)
         with counted(bed) as made:
-            for number in range(STREAK, STREAK + 24):
+            for number in range(KNOWN, KNOWN + 24):
                 await rename(number)
         assert made == {"rename": 24}
