@@ -7,7 +7,7 @@ buffers: while one is hashed and written by threads, the other is filled from th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
@@ -22,6 +22,7 @@ _BUFFER_BYTES = MIB
 _CROWDED_BUFFER_BYTES = 128 * 1024
 _CROWDED = 32  # bodies under way at once, from which on each gets smaller buffers
 
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
@@ -65,6 +66,12 @@ class Ingestor:
             return await self._large(request, claims, begin, commit)
         finally:
             self._under_way -= 1
+
+    async def in_bulk(
+        self, function: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result:
+        """Run in a thread what moves as many bytes as a large body has."""
+        return await self._bulk.run(function, *arguments)
 
     async def _large(
         self,

@@ -84,6 +84,9 @@ class StateReader:
             self._forget_if_changed()
             record = self._keys.get(access_key)
             if record is None:
+                # No key has the name of a session, and a session is asked for as a key first.
+                if access_key in self._sessions:
+                    return None
                 rows = self._read_keys("k.access_key = ?", access_key)
                 if not rows:
                     return None

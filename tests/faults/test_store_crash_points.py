@@ -52,6 +52,8 @@ def act(backend: DirectoryBackend, action: str, upload: str) -> None:
             backend.abort_upload(BUCKET, KEY, upload)
         case "part":
             send(backend, upload, 2)
+        case "part copy":
+            send(backend, upload, 2, copied=True)
         case "create":
             backend.create_upload(BUCKET, KEY, facts_of())
         case "put":
@@ -127,9 +129,18 @@ def crasher(request: pytest.FixtureRequest, tmp_path: Path) -> Crasher:
     return Crasher(tmp_path, request.param)
 
 
-def send(backend: DirectoryBackend, upload: str, number: int, *, placed: bool = True) -> None:
+def send(
+    backend: DirectoryBackend,
+    upload: str,
+    number: int,
+    *,
+    placed: bool = True,
+    copied: bool = False,
+) -> None:
     body = PARTS[number - 1]
-    with backend.begin_part(BUCKET, KEY, upload, number, len(body) if placed else None) as part:
+    length = len(body) if placed else None
+    copied_from = len(b"".join(PARTS[: number - 1])) if copied else None
+    with backend.begin_part(BUCKET, KEY, upload, number, length, copied_from=copied_from) as part:
         part.write(body)
         part.commit(md5(body))
 
@@ -141,17 +152,19 @@ def complete(backend: DirectoryBackend, upload: str, condition: Condition | None
     ).etag
 
 
-def begun(backend: DirectoryBackend, *, placed: bool = True) -> str:
+def begun(backend: DirectoryBackend, how: str = "placed") -> str:
+    """An upload of all parts, of which ``edited`` copies the first and the last."""
     upload = backend.create_upload(BUCKET, KEY, facts_of())
     for number in (1, 2, 3):
-        send(backend, upload, number, placed=placed)
+        copied = how == "edited" and number != 2
+        send(backend, upload, number, placed=how != "joined", copied=copied)
     return upload
 
 
-@pytest.mark.parametrize("placed", [True, False], ids=["placed", "joined"])
-def test_completing(crasher: Crasher, placed: bool) -> None:
+@pytest.mark.parametrize("how", ["placed", "joined", "edited"])
+def test_completing(crasher: Crasher, how: str) -> None:
     for backend in crasher.steps():
-        upload = begun(backend, placed=placed)
+        upload = begun(backend, how)
         backend.close()
         died = crasher.crash("complete", upload)
         again = crasher.backend()
@@ -160,7 +173,9 @@ def test_completing(crasher: Crasher, placed: bool) -> None:
             assert read(again, KEY) == WHOLE
         uploads = len(again.list_uploads(BUCKET).uploads)
         assert there or uploads == 1, "neither object nor upload"
-        assert not (there and placed) or uploads == 0, "the object's file is still the upload's"
+        assert not there or uploads == 0 or how == "joined", (
+            "the object's file is still the upload's"
+        )
         crasher.look_at_leftovers(again, open_uploads=uploads)
         # A client that got no answer asks again: also where nothing may be there before.
         etag = complete(again, upload, Condition(if_none_match=True) if uploads else None)
@@ -190,14 +205,15 @@ def test_aborting(crasher: Crasher) -> None:
             return
 
 
+@pytest.mark.parametrize("copied", [False, True], ids=["sent", "copied"])
 @pytest.mark.parametrize("placed", [True, False], ids=["new", "again"])
-def test_sending_a_part(crasher: Crasher, placed: bool) -> None:
+def test_sending_a_part(crasher: Crasher, placed: bool, copied: bool) -> None:
     for backend in crasher.steps():
         upload = backend.create_upload(BUCKET, KEY, facts_of())
         for number in (1, 3) if placed else (1, 2, 3):
-            send(backend, upload, number)
+            send(backend, upload, number, copied=copied)
         backend.close()
-        died = crasher.crash("part", upload)
+        died = crasher.crash("part copy" if copied else "part", upload)
         again = crasher.backend()
         listed = [part.number for part in again.list_parts(BUCKET, KEY, upload).parts]
         assert listed == [1, 2, 3] or (listed == [1, 3] and died and placed)

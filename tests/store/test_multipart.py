@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -142,6 +143,46 @@ def test_part_copy(client: Any, refusal: Refusal) -> None:
         assert bad == ("InvalidArgument", 400)
     client.complete_multipart_upload(**there, MultipartUpload={"Parts": parts})
     assert client.get_object(Bucket="photos", Key="joined")["Body"].read() == ONE + TWO
+
+
+def test_a_large_object_is_changed_in_part(client: Any) -> None:
+    """What stays is copied, what does not is sent: content, checksum and what they are called."""
+    edited: dict[str, Any] = {"Bucket": "photos", "Key": "edited"}
+    body = bytearray(os.urandom(17 * MIB))
+
+    def change(at: int) -> tuple[list[str], str]:
+        """Send 5 MiB at ``at`` and copy the rest: the ETags of the copies, and of the whole."""
+        there = edited | {"UploadId": client.create_multipart_upload(**edited)["UploadId"]}
+        end = at + 5 * MIB
+        sent = client.upload_part(**there, PartNumber=2, Body=bytes(body[at:end]))
+        etags = {2: sent["ETag"]}
+        for number, first, last in ((3, end, len(body)), (1, 0, at)):
+            span = {"CopySource": "photos/edited", "CopySourceRange": f"bytes={first}-{last - 1}"}
+            answer = client.upload_part_copy(**there, **span, PartNumber=number)
+            etags[number] = answer["CopyPartResult"]["ETag"]
+        parts = [{"PartNumber": number, "ETag": etags[number]} for number in (1, 2, 3)]
+        made = client.complete_multipart_upload(**there, MultipartUpload={"Parts": parts})
+        return [etags[1], etags[3]], made["ETag"]
+
+    client.put_object(**edited, Body=bytes(body))
+    etags: list[str] = []
+    for at in (5 * MIB, 6 * MIB):
+        body[at : at + 1000] = os.urandom(1000)
+        _, whole = change(at)
+        etags.append(whole)
+        checksum = checksums.create("crc64nvme")
+        checksum.update(body)
+        found = client.get_object(**edited, ChecksumMode="ENABLED")
+        assert found["Body"].read() == body
+        assert (found["ChecksumCRC64NVME"], found["ETag"]) == (checksum.b64(), whole)
+    assert len(set(etags)) == 2
+    client.put_object(**edited, Body=bytes(body))
+    copied, whole = change(6 * MIB)
+    client.put_object(**edited, Body=bytes(body))
+    assert change(6 * MIB) == (copied, whole)
+    body[-1] ^= 1
+    client.put_object(**edited, Body=bytes(body))
+    assert change(6 * MIB)[0][0] != copied[0]  # the same bytes, of another version
 
 
 def test_part_numbers(client: Any, refusal: Refusal, raw: RawClient) -> None:

@@ -79,7 +79,7 @@ class DirectoryBackend:
             if xattrs is None:
                 xattrs = supports_xattrs(layout.internal)
             codec = FactsCodec(layout.seal_key())
-            self._scratch = Scratch(layout.tmp)
+            self._scratch = Scratch(layout.tmp, layout.spread)
         except BaseException as error:
             layout.close()
             if isinstance(error, OSError):
@@ -371,14 +371,22 @@ class DirectoryBackend:
 
     @translated
     def begin_part(
-        self, bucket: str, key: str, upload_id: str, number: int, length: int | None = None
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        length: int | None = None,
+        *,
+        copied_from: int | None = None,
     ) -> PendingPart | PlacedPart:
         """Begin a part, 1 to 10,000; S3Error NoSuchUpload (404), InvalidArgument (400).
 
         With its ``length`` in bytes it may get a place in the later object: then nothing is
-        copied when the upload is completed.
+        copied when the upload is completed. ``copied_from`` is the place of a copied part's bytes
+        in their source: where parts of an object are changed it is theirs in the new one too.
         """
-        return self._uploads.begin_part(bucket, key, upload_id, number, length)
+        return self._uploads.begin_part(bucket, key, upload_id, number, length, copied_from)
 
     @translated
     def list_parts(

@@ -16,6 +16,7 @@ from s3posixfs.core.types import PosixOwner
 from s3posixfs.store.backend.attributes import FactsGone, FactsStore
 from s3posixfs.store.backend.locks import KeyLocks
 from s3posixfs.store.backend.names import KeyPath, Step, beside_names
+from s3posixfs.store.backend.occupied import Occupied
 from s3posixfs.store.backend.tree import (
     DIRECTORY_FLAGS,
     make_directory,
@@ -50,11 +51,12 @@ def in_the_way(key: str) -> S3Error:
 class Folders:
     """Makes and removes directories in buckets."""
 
-    __slots__ = ("_facts", "_locks", "_owns")
+    __slots__ = ("_facts", "_locks", "_occupied", "_owns")
 
     def __init__(self, facts: FactsStore, locks: KeyLocks) -> None:
         self._facts = facts
         self._locks = locks
+        self._occupied = Occupied()
         self._owns = os.geteuid() == 0
 
     def make_parents(
@@ -174,7 +176,7 @@ class Folders:
         except (FileNotFoundError, NotADirectoryError):
             return True
         try:
-            if not _is_empty(parent, step.name):
+            if not self._is_empty(parent, step.name):
                 return False
             if step.prefix is None:
                 os.rmdir(step.name, dir_fd=parent)
@@ -196,11 +198,9 @@ class Folders:
             os.close(parent)
         return True
 
-
-def _is_empty(parent: int, name: bytes) -> bool:
-    fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
-    try:
-        with os.scandir(fd) as entries:
-            return next(entries, None) is None
-    finally:
-        os.close(fd)
+    def _is_empty(self, parent: int, name: bytes) -> bool:
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        try:
+            return self._occupied.is_empty(fd)
+        finally:
+            os.close(fd)

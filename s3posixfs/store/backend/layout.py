@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.store.backend.spreading import keep_apart
 from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, write_whole
 
 INTERNAL = ".s3posixfs"
@@ -26,11 +27,15 @@ def unusable(root: Path, error: OSError) -> OperatorError:
 class Layout:
     """The open directories of a root, made where they are missing; descriptors until closed.
 
-    ``tmp`` holds what is not yet anything, ``locks`` the keys' locks, ``sidecars`` the facts that
-    are in no xattr, ``uploads`` multipart uploads, ``documents`` the buckets' configurations.
+    ``tmp`` holds what is not yet anything, ``spread`` the folders that files are made in, ``locks``
+    the keys' locks, ``sidecars`` the facts that are in no xattr, ``uploads`` multipart uploads,
+    ``documents`` the buckets' configurations.
     """
 
-    __slots__ = ("_open", "documents", "internal", "locks", "root", "sidecars", "tmp", "uploads")
+    __slots__ = (
+        *("_open", "documents", "internal", "locks", "root", "sidecars"),
+        *("spread", "tmp", "uploads"),
+    )
 
     def __init__(self, root: Path) -> None:
         """OperatorError where the root can't be used."""
@@ -39,7 +44,9 @@ class Layout:
             root.mkdir(parents=True, exist_ok=True)
             self.root = self._keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             self.internal = self._folder(self.root, INTERNAL)
+            keep_apart(self.internal)  # as well as it goes: see there
             self.tmp = self._folder(self.internal, "tmp")
+            self.spread = self._folder(self.internal, "spread")
             self.locks = self._folder(self.internal, "locks")
             self.sidecars = self._folder(self.internal, "sidecars")
             self.uploads = self._folder(self.internal, "uploads")

@@ -83,11 +83,14 @@ class Lookup:
                 return os.open(bucket, DIRECTORY_FLAGS, dir_fd=self._root)
         raise no_such_bucket(bucket)
 
-    def find(self, bucket_fd: int, path: KeyPath) -> Found | None:
-        """The object of a key, open for reading, or None; the caller closes it."""
+    def find(self, bucket_fd: int, path: KeyPath, parent: int | None = None) -> Found | None:
+        """The object of a key, open for reading, or None; the caller closes it.
+
+        ``parent`` is the open directory of its plain place, of a caller that has it.
+        """
         for _ in range(_ATTEMPTS):
             try:
-                return self._find(bucket_fd, path)
+                return self._find(bucket_fd, path, parent)
             except FactsGone:
                 continue
         raise S3Error("SlowDown", "the object is being replaced too fast", status=503)
@@ -146,17 +149,17 @@ class Lookup:
         record = marker_record(path.key, stat, stored, self.user_of_uid)
         return Found(fd, stat, stored, None, record)
 
-    def _find(self, bucket_fd: int, path: KeyPath) -> Found | None:
-        found = self._open_at(bucket_fd, path, path.plain)
+    def _find(self, bucket_fd: int, path: KeyPath, parent: int | None) -> Found | None:
+        found = self._open_at(bucket_fd, path, path.plain, parent)
         if found is not None:
             return found
         if path.folder is not None:
             found = self.open_marker(bucket_fd, path, path.folder)
         elif path.beside is not path.plain:
-            found = self._open_at(bucket_fd, path, path.beside)
+            found = self._open_at(bucket_fd, path, path.beside, parent)
         else:
             return None
-        return found or self._open_at(bucket_fd, path, path.plain)
+        return found or self._open_at(bucket_fd, path, path.plain, parent)
 
     def _recent_at(self, parent: int, name: bytes, key: str) -> ObjectRecord | None:
         """The object in a file, read anew only when the file has changed since."""
@@ -176,9 +179,13 @@ class Lookup:
             self._recent.keep(found.stat, found.record)
         return found.take_record()
 
-    def _open_at(self, bucket_fd: int, path: KeyPath, place: Place) -> Found | None:
-        names = [step.name for step in place.steps]
-        found = self._open_below(bucket_fd, (*names, place.name), path.key)
+    def _open_at(
+        self, bucket_fd: int, path: KeyPath, place: Place, parent: int | None
+    ) -> Found | None:
+        start, steps = bucket_fd, place.steps
+        if parent is not None:
+            start, steps = parent, steps[len(path.plain.steps) :]
+        found = self._open_below(start, (*(step.name for step in steps), place.name), path.key)
         if found is not None:
             found.place = place
         return found

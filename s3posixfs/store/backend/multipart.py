@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 from s3posixfs.core.checksums import COMPOSITE, decode
@@ -30,11 +31,11 @@ from s3posixfs.store.backend.records import (
     UploadsPage,
 )
 from s3posixfs.store.backend.scratch import Scratch
-from s3posixfs.store.backend.tree import FILE_FLAGS
+from s3posixfs.store.backend.upload_edited import fill, open_part
 from s3posixfs.store.backend.upload_files import UploadFiles, part_name, part_numbers
 from s3posixfs.store.backend.upload_pages import page_of
 from s3posixfs.store.backend.upload_results import multipart_etag, result_of
-from s3posixfs.store.backend.upload_whole import Place, link_whole, open_whole
+from s3posixfs.store.backend.upload_whole import EDITED, WHOLE, Place, link_shared
 
 Placing = Callable[[int, str], ObjectRecord]
 
@@ -91,10 +92,17 @@ class Uploads:
             os.close(fd)
 
     def begin_part(
-        self, bucket: str, key: str, upload_id: str, number: int, length: int | None
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        length: int | None,
+        copied_from: int | None,
     ) -> PendingPart | PlacedPart:
         """A part that takes bytes: exactly ``length`` where that is known.
 
+        ``copied_from`` is where its bytes are in the object that they are copied from.
         S3Error NoSuchUpload (404), InvalidArgument (400).
         """
         if not 1 <= number <= MAX_PARTS:
@@ -102,9 +110,13 @@ class Uploads:
             raise S3Error("InvalidArgument", message, status=400)
         self.record(bucket, key, upload_id)
         upload = PartOf(self._files, self._clock, bucket, upload_id, number)
-        if length is not None:
+        if length:
+            place = None
+            if copied_from is not None:
+                place = self._files.place_copy(bucket, upload_id, number, length, copied_from)
             least = self._min_part_bytes
-            place = self._files.place_part(bucket, upload_id, number, length, least)
+            if place is None:
+                place = self._files.place_part(bucket, upload_id, number, length, least)
             if place is not None:
                 return PlacedPart(upload, place)
         return PendingPart(upload, self._scratch)
@@ -236,12 +248,12 @@ class Uploads:
         self, upload: int, parts: Sequence[PartRecord], size: int, place: Placing
     ) -> ObjectRecord | None:
         """Make the file that the parts share the object, where it holds them one after another."""
-        end = 0
-        for part in parts:
-            if part.offset != end:
-                return None
-            end += part.size
-        linked = link_whole(upload, self._scratch, size)
+        linked = None
+        if any(part.edited for part in parts):
+            if fill(upload, parts, lambda: self._others(upload, parts), partial(_open, upload)):
+                linked = link_shared(upload, self._scratch, size, EDITED)
+        elif _are_in_a_row(parts):
+            linked = link_shared(upload, self._scratch, size, WHOLE)
         if linked is None:
             return None
         fd, name = linked
@@ -252,6 +264,11 @@ class Uploads:
             raise
         finally:
             os.close(fd)
+
+    def _others(self, upload: int, chosen: Sequence[PartRecord]) -> list[PartRecord]:
+        left = set(part_numbers(upload)) - {part.number for part in chosen}
+        found = (self._files.part(upload, number) for number in left)
+        return [part for part in found if part is not None]
 
     def _joined(self, upload: int, parts: Sequence[PartRecord], place: Placing) -> ObjectRecord:
         with _Join(self._scratch) as join:
@@ -361,10 +378,7 @@ class _Join(ScratchFile):
     __slots__ = ()
 
     def append(self, upload: int, part: PartRecord) -> None:
-        if part.offset is not None:
-            fd = open_whole(upload)
-        else:
-            fd = os.open(part_name(part.number), FILE_FLAGS, dir_fd=upload)
+        fd = _open(upload, part)
         try:
             self.write_from(fd, part.offset or 0, part.size)
         finally:
@@ -372,6 +386,20 @@ class _Join(ScratchFile):
 
     def commit(self, place: Placing) -> ObjectRecord:
         return self._commit_with(place)
+
+
+def _open(upload: int, part: PartRecord) -> int:
+    return open_part(upload, part, part_name(part.number))
+
+
+def _are_in_a_row(parts: Sequence[PartRecord]) -> bool:
+    """Whether the file that parts of one size share holds these one after another."""
+    end = 0
+    for part in parts:
+        if part.edited or part.offset != end:
+            return False
+        end += part.size
+    return True
 
 
 def _digests(

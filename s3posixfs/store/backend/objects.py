@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from s3posixfs.core.clock import Clock
@@ -149,15 +150,8 @@ class Objects:
         bucket_fd = self._lookup.open_bucket(bucket)
         try:
             with self._locks.hold(bucket, path.raw):
-                found = self._lookup.find(bucket_fd, path)
-                try:
-                    check(condition, found, path.key)
-                    if found is None:
-                        return False
-                    self._placing.remove(bucket_fd, path, found, sync or self._sync)
-                finally:
-                    if found is not None:
-                        found.close()
+                if not self._delete(bucket_fd, path, condition, sync or self._sync):
+                    return False
             self._folders.prune(bucket, bucket_fd, path)
         finally:
             os.close(bucket_fd)
@@ -228,7 +222,7 @@ class Objects:
         try:
             with self._locks.hold(bucket, path.raw):
                 self._folders.require_place(bucket_fd, path.plain.steps, parent)
-                present = self._lookup.find(bucket_fd, path)
+                present = self._lookup.find(bucket_fd, path, parent)
                 try:
                     check(condition, present, path.key)
                     self._placing.name(
@@ -240,6 +234,27 @@ class Objects:
             self._sync(parent)
         finally:
             os.close(parent)
+
+    def _delete(
+        self, bucket_fd: int, path: KeyPath, condition: Condition, sync: Callable[[int], None]
+    ) -> bool:
+        """Remove an object whose lock is held; whether there was one."""
+        parent = found = None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            parent = open_steps(bucket_fd, path.plain.steps)
+        try:
+            if parent is not None:
+                found = self._lookup.find(bucket_fd, path, parent)
+            check(condition, found, path.key)
+            if found is None:
+                return False
+            self._placing.remove(bucket_fd, path, found, sync, parent)
+        finally:
+            if found is not None:
+                found.close()
+            if parent is not None:
+                os.close(parent)
+        return True
 
     def _place_marker(
         self,
@@ -345,7 +360,7 @@ class Objects:
     ) -> ObjectRecord:
         place = found.place or source.plain
         if place is source.plain and source.beside is not source.plain:
-            self._placing.unlink(bucket_fd, source.beside)
+            self._placing.unlink(bucket_fd, source, source.beside)
         if source.folder is not None:
             # What a crash left of a change from marker to body would come back as the object.
             marker = self._lookup.open_marker(bucket_fd, source, source.folder)

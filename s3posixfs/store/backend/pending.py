@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
@@ -18,6 +20,8 @@ _COPY_BYTES = 1024 * 1024
 _NO_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 )
+_CLONE_RANGE = 0x4020_940D  # ioctl_ficlonerange(2)
+_NO_SHARING = _NO_COPY_RANGE | {errno.ENOTTY, errno.EBADF}
 
 Result = TypeVar("Result")
 
@@ -67,6 +71,21 @@ class Pending(ABC):
         end = self.start + self._size
         self._size += copy_range(fd, offset, self._fd, end, length)
         os.lseek(self._fd, self.start + self._size, os.SEEK_SET)
+
+    @translated
+    def share_from(self, fd: int, offset: int, length: int) -> bool:
+        """Append a range of an open file by sharing its blocks; whether that can be done."""
+        self._check_room(length)
+        where = struct.pack("qQQQ", fd, offset, length, self.start + self._size)
+        try:
+            fcntl.ioctl(self._fd, _CLONE_RANGE, where)
+        except OSError as error:
+            if error.errno not in _NO_SHARING:
+                raise
+            return False
+        self._size += length
+        os.lseek(self._fd, self.start + self._size, os.SEEK_SET)
+        return True
 
     def abort(self) -> None:
         """Drop the bytes; after a commit or an abort this does nothing."""

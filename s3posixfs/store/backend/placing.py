@@ -88,7 +88,7 @@ class Placing:
         else:
             # Where nothing was found nothing is beside it either: the key is locked.
             if present is not None and path.beside is not path.plain:
-                self.unlink(bucket_fd, path.beside)
+                self.unlink(bucket_fd, path, path.beside, parent=parent)
         if present is not None and present.place is None:
             self._lookup.facts.remove(present.fd)
             os.fsync(present.fd)
@@ -128,11 +128,17 @@ class Placing:
         return marker_record(path.key, stat, stored, self._lookup.user_of_uid)
 
     def remove(
-        self, bucket_fd: int, path: KeyPath, found: Found, sync: Callable[[int], None]
+        self,
+        bucket_fd: int,
+        path: KeyPath,
+        found: Found,
+        sync: Callable[[int], None],
+        parent: int | None,
     ) -> None:
         """Remove an object from wherever it is, what a crash left first.
 
-        ``sync`` is given the open directory whose fsync makes it durable.
+        ``sync`` is given the open directory whose fsync makes it durable. ``parent`` is as in
+        :meth:`unlink`.
         """
         facts = self._lookup.facts
         if path.folder is not None:
@@ -144,27 +150,38 @@ class Placing:
                 finally:
                     marker.close()
         elif path.beside is not path.plain:
-            self.unlink(bucket_fd, path.beside, os.fsync if found.place is path.plain else sync)
+            beside = os.fsync if found.place is path.plain else sync
+            self.unlink(bucket_fd, path, path.beside, beside, parent)
         if found.place is None:
             return
         sidecar = facts.sidecar_of(found.fd)
         if found.place is path.plain:
-            self.unlink(bucket_fd, path.plain, sync)
+            self.unlink(bucket_fd, path, path.plain, sync, parent)
         facts.forget_of(found.fd, sidecar)
 
-    def unlink(self, bucket_fd: int, place: Place, sync: Callable[[int], None] = os.fsync) -> None:
-        """Unlink a file, if it is there, and make that durable."""
+    def unlink(
+        self,
+        bucket_fd: int,
+        path: KeyPath,
+        place: Place,
+        sync: Callable[[int], None] = os.fsync,
+        parent: int | None = None,
+    ) -> None:
+        """Unlink a file of a key, if it is there, and make that durable.
+
+        ``parent`` is the open directory of the key's plain place, of a caller that has it.
+        """
+        if parent is not None and len(place.steps) == len(path.plain.steps):
+            _unlink_in(parent, place, sync)
+            return
         try:
-            parent = open_steps(bucket_fd, place.steps)
+            fd = open_steps(bucket_fd, place.steps)
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
-            os.unlink(place.name, dir_fd=parent)
-            sync(parent)
-        except (FileNotFoundError, IsADirectoryError):
-            pass
+            _unlink_in(fd, place, sync)
         finally:
-            os.close(parent)
+            os.close(fd)
 
     def _name_beside(
         self, path: KeyPath, source: int, name: bytes | str, parent: int, owner: PosixOwner
@@ -182,3 +199,9 @@ class Placing:
             raise Again from None
         except (IsADirectoryError, FileExistsError):
             raise in_the_way(path.key) from None
+
+
+def _unlink_in(directory: int, place: Place, sync: Callable[[int], None]) -> None:
+    with suppress(FileNotFoundError, IsADirectoryError):
+        os.unlink(place.name, dir_fd=directory)
+        sync(directory)

@@ -16,8 +16,8 @@ class RecentRecords:
     """Records by inode, good while the inode's ctime stays; safe for threads.
 
     Any change of bytes, owner, mode or xattrs moves ctime, and no program can set it. Not for
-    facts kept in sidecars named after inodes. Keeps at most ``2 * generation`` records (about
-    1 KB each): when one generation is full the one before is dropped.
+    facts kept in sidecars named after inodes. Keeps at most ``2 * generation`` records (about 2 KB
+    each, with what listings show of them): when one generation is full the one before is dropped.
     """
 
     __slots__ = ("_generation", "_old", "_young")

@@ -53,7 +53,8 @@ class ObjectRecord:
     """An object as it is stored.
 
     ``owner_id`` is the S3 user's name, or ``posix:UID`` for a local file of a uid that belongs
-    to no user. ``owner`` is who the file belongs to on this host.
+    to no user. ``owner`` is who the file belongs to on this host. ``rows`` is for listings: what
+    this record looks like there, by the kind of row, written once for as long as it is kept.
     """
 
     key: str
@@ -69,6 +70,7 @@ class ObjectRecord:
     part_sizes: tuple[int, ...] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     part_digests: bytes = b""
+    rows: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def facts(self) -> ObjectFacts:
         """The facts alone, to be changed with :func:`dataclasses.replace` and stored again."""
@@ -146,6 +148,7 @@ class PartRecord:
     """An uploaded part.
 
     ``offset`` is where it is in the file that many parts share; ``None``: in a file of its own.
+    ``edited`` says that it is the file of copied parts, at the places of their source.
     """
 
     number: int
@@ -154,6 +157,7 @@ class PartRecord:
     last_modified: float
     checksums: Mapping[str, str] = field(default_factory=dict)
     offset: int | None = None
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ from s3posixfs.store.backend.tree import (
     rename_between,
     write_whole,
 )
-from s3posixfs.store.backend.upload_whole import WHOLE, Place, claim
+from s3posixfs.store.backend.upload_edited import claim_at
+from s3posixfs.store.backend.upload_whole import EDITED, WHOLE, Place, claim
 
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _UPLOAD_FILE = "upload"
@@ -195,8 +196,11 @@ class UploadFiles:
             facts = stored.facts
             when = stored.last_modified_ns / 1e9
             # A part that shares a file has its size and offset instead of bytes.
-            size, offset = facts.part_sizes or (stored.size, None)
-            return PartRecord(number, facts.etag, size, when, facts.checksums, offset)
+            size, offset, edited = stored.size, None, False
+            if facts.part_sizes:
+                size, offset, *more = facts.part_sizes
+                edited = bool(more)
+            return PartRecord(number, facts.etag, size, when, facts.checksums, offset, edited)
         return None
 
     def put_part(
@@ -235,6 +239,13 @@ class UploadFiles:
         with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
             return claim(upload, self._scratch, number, part_name(number), length, least)
 
+    def place_copy(
+        self, bucket: str, upload_id: str, number: int, length: int, offset: int
+    ) -> Place | None:
+        """A place for a copied part where it was in its source, None where that is taken."""
+        with self.locked(bucket, upload_id, fcntl.LOCK_EX) as upload:
+            return claim_at(upload, number, part_name(number), offset, length)
+
     def put_placed(
         self,
         bucket: str,
@@ -250,7 +261,7 @@ class UploadFiles:
         os.fsync(place.fd)
         stat = os.fstat(place.claim)
         owner = PosixOwner(stat.st_uid, stat.st_gid)
-        where = (size, place.offset)
+        where = (size, place.offset, 1) if place.edited else (size, place.offset)
         facts = ObjectFacts("", owner, etag, checksums=dict(checksums), part_sizes=where)
         stored = StoredFacts(facts, 0, stat.st_mtime_ns, now, stat.st_uid, stat.st_gid)
         self._facts.write(place.claim, stored)
@@ -258,7 +269,8 @@ class UploadFiles:
         with self.locked(bucket, upload_id, fcntl.LOCK_SH) as upload:
             self._replace(upload, place.name, upload, number)
             self._sync(upload)
-        return PartRecord(number, etag, size, now / 1e9, facts.checksums, place.offset)
+        when = now / 1e9
+        return PartRecord(number, etag, size, when, facts.checksums, place.offset, place.edited)
 
     def drop(self, bucket: str, upload_id: str, upload: int) -> None:
         """Remove an upload: in one step for everyone else, then its files."""
@@ -292,16 +304,19 @@ class UploadFiles:
                 raise
 
     def half_completed(self) -> list[tuple[str, str]]:
-        """Buckets and IDs of the uploads whose shared file has a name elsewhere as well."""
-        found = []
-        for bucket in _listed(self._directory, "."):
-            for upload_id in _listed(self._directory, bucket):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    path = f"{bucket}/{upload_id}/{WHOLE}"
-                    stat = os.stat(path, dir_fd=self._directory, follow_symlinks=False)
-                    if stat.st_nlink > 1:
-                        found.append((bucket, upload_id))
-        return found
+        """Buckets and IDs of the uploads of which a shared file has a name elsewhere as well."""
+        return [
+            (bucket, upload_id)
+            for bucket in _listed(self._directory, ".")
+            for upload_id in _listed(self._directory, bucket)
+            if any(self._has_names(f"{bucket}/{upload_id}/{name}") for name in (WHOLE, EDITED))
+        ]
+
+    def _has_names(self, path: str) -> bool:
+        try:
+            return os.stat(path, dir_fd=self._directory, follow_symlinks=False).st_nlink > 1
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def read_record(self, bucket: str, upload_id: str, upload: int) -> UploadRecord | None:
         """What an open upload is to become; None where that can't be told."""

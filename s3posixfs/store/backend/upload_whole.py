@@ -27,6 +27,7 @@ from s3posixfs.store.backend.tree import DIRECTORY_FLAGS, FILE_FLAGS, OBJECT_MOD
 
 _STEP = "step"
 WHOLE = "whole"
+EDITED = "edited"  # see :mod:`upload_edited`
 _CLAIM = re.compile(r"c\d{5}")
 # What link(2) says where there are no hard links, or no more of this file.
 _NO_LINKS = frozenset(
@@ -40,7 +41,7 @@ class Place:
     """Where a part's bytes go: ``length`` bytes at ``offset`` of the open ``fd``.
 
     ``claim`` is the open claim, named ``name`` in the open ``upload``; all three are closed by
-    :meth:`close`.
+    :meth:`close`. ``edited`` says that ``fd`` is the file of copies, not that of parts of a size.
     """
 
     upload: int
@@ -49,6 +50,7 @@ class Place:
     fd: int
     offset: int
     length: int
+    edited: bool
 
     def close(self, *, release: bool) -> None:
         """Close the files; with ``release`` another writer may have the place."""
@@ -70,6 +72,13 @@ def claim(
     step = _step(upload, scratch, length, least)
     if step is None or not 0 < length <= step or _exists(upload, part_name):
         return None
+    return take(upload, number, part_name, WHOLE, (number - 1) * step, length)
+
+
+def take(
+    upload: int, number: int, part_name: str, shared: str, offset: int, length: int
+) -> Place | None:
+    """A part's place in a file that parts share; None where somebody has or had the part."""
     name = f"c{number:05d}"
     try:
         held = os.open(name, _NEW, 0o600, dir_fd=upload)
@@ -78,13 +87,12 @@ def claim(
     fd = -1
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(WHOLE, flags, OBJECT_MODE, dir_fd=upload)
+        fd = os.open(shared, flags, OBJECT_MODE, dir_fd=upload)
         if os.fstat(fd).st_nlink == 1 and not _exists(upload, part_name):
-            offset = (number - 1) * step
             os.lseek(fd, offset, os.SEEK_SET)
             # Opened anew: a duplicate would keep the upload's lock.
             folder = os.open(".", DIRECTORY_FLAGS, dir_fd=upload)
-            return Place(folder, held, name, fd, offset, length)
+            return Place(folder, held, name, fd, offset, length, shared == EDITED)
     except BaseException:
         _give_up(upload, name, held, fd)
         raise
@@ -92,27 +100,32 @@ def claim(
     return None
 
 
-def open_whole(upload: int) -> int:
+def open_shared(upload: int, *, edited: bool) -> int:
     """The file with the parts in their places, to be read."""
-    return os.open(WHOLE, FILE_FLAGS, dir_fd=upload)
+    return os.open(EDITED if edited else WHOLE, FILE_FLAGS, dir_fd=upload)
 
 
-def link_whole(upload: int, scratch: Scratch, size: int) -> tuple[int, str] | None:
-    """Give the whole a second name among the temporary files; its descriptor and that name.
+def is_claimed(upload: int) -> bool:
+    """Whether somebody writes a part into a shared file, or died doing so."""
+    return any(_CLAIM.fullmatch(name) for name in os.listdir(upload))
+
+
+def link_shared(upload: int, scratch: Scratch, size: int, shared: str) -> tuple[int, str] | None:
+    """Give a shared file a second name among the temporary files; its descriptor and that name.
 
     None where it isn't exactly ``size`` bytes or somebody still writes to it, or where the
     filesystem has no hard links. The upload's lock is held exclusively.
     """
-    if any(_CLAIM.fullmatch(name) for name in os.listdir(upload)):
+    if is_claimed(upload):
         return None
     try:
-        fd = os.open(WHOLE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=upload)
+        fd = os.open(shared, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=upload)
     except FileNotFoundError:
         return None
     name = scratch.new_name()
     try:
         stat = os.fstat(fd)
-        if stat.st_size == size and stat.st_nlink == 1 and _link(upload, WHOLE, scratch.fd, name):
+        if stat.st_size == size and stat.st_nlink == 1 and _link(upload, shared, scratch.fd, name):
             return fd, name
     except BaseException:
         os.close(fd)

@@ -109,7 +109,7 @@ def list_objects_v2(service: Service, request: Request) -> Response:
         parts.append(xml.leaf("NextContinuationToken", _make_token(page.next_after)))
     if "encoding-type" in query:
         parts.append(xml.leaf("EncodingType", "url"))
-    readable = _readable(service, request, page) if with_metadata else frozenset()
+    readable = _readable(service, request, page, prefix) if with_metadata else frozenset()
     parts += _rows(page, encode, with_owner=with_owner, readable=readable)
     headers = [xml.XML_HEADERS, ("x-amz-bucket-region", service.region)]
     return Response(200, headers, xml.document("ListBucketResult", parts))
@@ -200,10 +200,14 @@ def _page(
     )
 
 
-def _readable(service: Service, request: Request, page: Listing) -> frozenset[str]:
-    """The keys whose metadata the caller could have had from HeadObject."""
+def _readable(
+    service: Service, request: Request, page: Listing, prefix: str
+) -> frozenset[str] | None:
+    """The keys whose metadata the caller could have had from HeadObject; None: all of them."""
     judge = service.authoriser.judge(request, "s3:GetObject", bucket=request.bucket)
     start = f"arn:aws:s3:::{request.bucket}/"
+    if judge.is_alike_below(start + prefix):
+        return None if judge.decide(start + prefix).allowed else frozenset()
     return frozenset(
         record.key
         for record in page.objects
@@ -212,19 +216,32 @@ def _readable(service: Service, request: Request, page: Listing) -> frozenset[st
 
 
 def _rows(
-    page: Listing, encode: Encode, *, with_owner: bool, readable: frozenset[str]
+    page: Listing, encode: Encode, *, with_owner: bool, readable: frozenset[str] | None
 ) -> list[str]:
+    kinds = [
+        f"{encode.__name__} {with_owner:d} {with_metadata:d}" for with_metadata in (False, True)
+    ]
     rows: list[str] = []
     for record in page.objects:
-        owner = owner_element(record.owner_id) if with_owner else ""
-        metadata = _metadata(record) if record.key in readable else ""
-        rows.append(
-            f"<Contents><Key>{encode(record.key)}</Key>"
-            f"<LastModified>{xml.iso_time(record.last_modified)}</LastModified>"
-            f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum(record)}<Size>{record.size}</Size>"
-            f"{owner}<StorageClass>STANDARD</StorageClass>{metadata}</Contents>"
-        )
+        with_metadata = readable is None or record.key in readable
+        kind = kinds[with_metadata]
+        row = record.rows.get(kind)
+        if row is None:
+            row = _row(record, encode, with_owner=with_owner, with_metadata=with_metadata)
+            record.rows[kind] = row
+        rows.append(row)
     return rows + _prefixes(page, encode)
+
+
+def _row(record: ObjectRecord, encode: Encode, *, with_owner: bool, with_metadata: bool) -> str:
+    owner = owner_element(record.owner_id) if with_owner else ""
+    metadata = _metadata(record) if with_metadata else ""
+    return (
+        f"<Contents><Key>{encode(record.key)}</Key>"
+        f"<LastModified>{xml.iso_time(record.last_modified)}</LastModified>"
+        f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum(record)}<Size>{record.size}</Size>"
+        f"{owner}<StorageClass>STANDARD</StorageClass>{metadata}</Contents>"
+    )
 
 
 def _checksum(record: ObjectRecord) -> str:

@@ -32,7 +32,7 @@ UPLOADS: Sequence[Operation] = (
         "PUT",
         "object",
         "s3:PutObject",
-        handler=multipart.upload_part_copy,
+        streaming=multipart.upload_part_copy,
         selector="uploadId",
         header="x-amz-copy-source",
         parameters=frozenset({"partNumber"}),
