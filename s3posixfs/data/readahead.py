@@ -2,9 +2,9 @@
 
 The kernel sends the reads of one sequential program as several requests that arrive out of
 order, and programs skip headers, so a read counts as part of the run when it begins within a
-few MiB of where the run has got to. The window is a multiple of what the run has read so far:
-whoever reads on gets it all in a few steps, whoever stops has cost a bounded multiple of what
-they read.
+few MiB of where the run has got to. The first range of a run is small, since many look at the head
+of a file only; the window is a multiple of what the run has read so far: whoever reads on gets it
+all in a few steps, whoever stops has cost a bounded multiple of what they read.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from s3posixfs.core.types import MIB
 class ReadSettings:
     """How objects are fetched; all sizes are bytes.
 
-    ``random_range``: what a random read fetches at least, and the grid it is aligned to.
+    ``lone_range``: what a random read fetches at least, and the grid it is aligned to, where
+    nothing near it is held; ``random_range``: the same where something of its cell, which has this
+    size, is.
     ``first_range``, ``largest_range``: the smallest and the largest range of a sequential
     reader. ``window``: how far ahead of the program it fetches at most. ``growth``: the window
     as a multiple of what was read in the run. ``tolerance``: how far from the run's end a read
     may begin and still belong to it.
     """
 
+    lone_range: int = 32 * 1024
     random_range: int = 128 * 1024
-    first_range: int = 1 * MIB
+    first_range: int = 128 * 1024
     largest_range: int = 8 * MIB
     window: int = 64 * MIB
     growth: int = 4
@@ -78,8 +81,18 @@ class ReadAhead:
         first = self._settings.first_range
         return max(first, min(self._settings.largest_range, window // 4 // first * first))
 
-    def demanded(self, offset: int, end: int, allowance: int) -> tuple[int, int]:
-        """The range to fetch for a read of ``[offset, end)`` that nothing holds yet."""
+    def cell(self, offset: int) -> tuple[int, int]:
+        """The range round ``offset`` in which what is held is near."""
+        start = offset - offset % self._settings.random_range
+        return start, start + self._settings.random_range
+
+    def demanded(
+        self, offset: int, end: int, allowance: int, *, near: bool = False
+    ) -> tuple[int, int]:
+        """The range to fetch for a read of ``[offset, end)`` that nothing holds yet.
+
+        ``near`` says that something else of its :meth:`cell` is held.
+        """
         if self._size <= self._settings.first_range:
             return 0, self._size
         if self.sequential:
@@ -87,6 +100,8 @@ class ReadAhead:
             grid = self._range_size(self._window(allowance))
         else:
             grid = self._settings.random_range
+            if not near:
+                grid = min(grid, self._settings.lone_range)
             start = offset - offset % grid
         stop = min(-(-end // grid) * grid, max(end, start + self._settings.largest_range))
         return start, min(self._size, stop)

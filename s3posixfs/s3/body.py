@@ -15,6 +15,8 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body, FileRange
 
 READ_BYTES = 1024 * 1024
+# What is hashed at a time: it stays in the processor's cache between reading and hashing.
+HASHED_BYTES = 128 * 1024
 # Below this, hashing costs less than handing it to a thread (measured: ~100 µs).
 INLINE_HASH_BYTES = 192 * 1024
 
@@ -53,7 +55,7 @@ async def _digest(
     def run() -> bytes:
         state = create()
         if isinstance(body, FileRange):
-            buffer = bytearray(min(READ_BYTES, max(body.length, 1)))
+            buffer = bytearray(min(HASHED_BYTES, max(body.length, 1)))
             done = 0
             while done < body.length:
                 view = _read(body, done, buffer)
@@ -75,11 +77,20 @@ def _read(body: FileRange, done: int, buffer: bytearray) -> memoryview:
     try:
         got = os.preadv(body.fd, [view], body.offset + done)
     except OSError as error:
-        # Not an error of the network, which this would be taken for where the body is sent.
-        raise S3Error("IncompleteBody", f"the file cannot be read: {error.strerror}") from error
+        raise unreadable(error) from error
     if got == 0:
-        raise S3Error("IncompleteBody", "the file is shorter than what was to be sent")
+        raise unreadable(None)
     return view[:got]
+
+
+def unreadable(error: OSError | None) -> S3Error:
+    """Why a body cannot be sent (IncompleteBody); ``None`` where its file ended before it.
+
+    Not an error of the network, which an OSError would be taken for where the body is sent.
+    """
+    if error is not None:
+        return S3Error("IncompleteBody", f"the file cannot be read: {error.strerror}")
+    return S3Error("IncompleteBody", "the file is shorter than what was to be sent")
 
 
 class Pieces:
@@ -93,6 +104,16 @@ class Pieces:
         self._buffer = bytearray()
         self._done = 0
         self._threads = threads
+
+    @property
+    def file(self) -> FileRange | None:
+        """The range of a file that this is, if it is one."""
+        return self._body if isinstance(self._body, FileRange) else None
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """For reading that may wait for the disk."""
+        return self._threads
 
     async def next(self) -> memoryview | None:
         """The next piece (at most 1 MiB), or None after the last."""

@@ -15,14 +15,17 @@ import httptools
 import trio
 
 from s3posixfs.core.errors import S3Error
+from s3posixfs.core.objectstore import FileRange
 from s3posixfs.s3.body import Pieces
 from s3posixfs.s3.errors import ConnectionFailed
 from s3posixfs.s3.http import MAX_HEAD_BYTES, HeadParser, Response
-from s3posixfs.s3.wire import Wire
+from s3posixfs.s3.wire import PlainWire, Wire
 
 # A body up to this size goes out in one packet train with its head.
 JOIN_BYTES = 64 * 1024
 HUGE_BYTES = 4 * 1024 * 1024
+# How much is received at least before others get their turn.
+TURN_BYTES = 2 * 1024 * 1024
 _LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError)
 
 
@@ -81,6 +84,7 @@ class Connection:
         self._timeout = timeout
         try:
             with trio.CancelScope(deadline=trio.current_time() + timeout) as self._scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 sent = await self._send(head, body)
                 if not sent:
                     # An answer before the body's end: read it, and send no more on this wire.
@@ -102,7 +106,10 @@ class Connection:
                 self.close()
 
     def _moved(self) -> None:
-        self._scope.deadline = trio.current_time() + self._timeout
+        # Moving it costs as much as receiving a little: not for every packet.
+        deadline = trio.current_time() + self._timeout
+        if deadline - self._scope.deadline > self._timeout / 64:
+            self._scope.deadline = deadline
 
     # sending
 
@@ -140,10 +147,10 @@ class Connection:
             nursery.start_soon(watch)
             try:
                 await self._wire.send(head)
-                while (piece := await body.next()) is not None:
-                    for start in range(0, len(piece), 256 * 1024):
-                        await self._wire.send(piece[start : start + 256 * 1024])
-                        self._moved()
+                if body.file is not None and isinstance(self._wire, PlainWire):
+                    await self._send_file(self._wire, body.file, body.threads)
+                else:
+                    await self._send_pieces(body)
                 done = True
             except Exception as error:  # re-raised below, outside the nursery's group
                 failure = error
@@ -151,6 +158,21 @@ class Connection:
         if failure is not None:
             raise failure
         return done
+
+    async def _send_pieces(self, body: Pieces) -> None:
+        while (piece := await body.next()) is not None:
+            for start in range(0, len(piece), 256 * 1024):
+                await self._wire.send(piece[start : start + 256 * 1024])
+                self._moved()
+            await trio.lowlevel.checkpoint()  # where the peer takes all at once
+
+    async def _send_file(
+        self, wire: PlainWire, body: FileRange, threads: trio.CapacityLimiter
+    ) -> None:
+        done = 0
+        while done < body.length:
+            done += await wire.send_file(body.fd, body.offset + done, body.length - done, threads)
+            self._moved()
 
     # receiving
 
@@ -223,8 +245,12 @@ class Connection:
         body = receive_buffer(length)
         have = len(extra)
         body[:have] = extra
+        turn = have + TURN_BYTES
         while have < length:
             have += await self._receive(body[have:], partial=True)
+            if have >= turn:  # where the bytes come as fast as they are taken
+                turn = have + TURN_BYTES
+                await trio.lowlevel.checkpoint()
         return body
 
     async def _receive_chunked(

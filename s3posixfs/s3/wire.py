@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 import ssl
@@ -11,10 +13,17 @@ from typing import Protocol
 import trio
 
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.s3.body import unreadable
 from s3posixfs.s3.errors import ConnectionFailed
 
-# What takes longer to send or to receive lets others run before the next.
-LONG_BYTES = 64 * 1024
+# How much one call of a thread sends of a file at most.
+SENDFILE_BYTES = 4 * 1024 * 1024
+_OF_THE_NETWORK = frozenset(
+    {
+        *(errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ETIMEDOUT),
+        *(errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET),
+    }
+)
 
 
 class Wire(Protocol):
@@ -48,46 +57,76 @@ def _readable(descriptor: int) -> bool:
 
 
 class PlainWire:
-    """TCP; received bytes go straight into the caller's buffer.
+    """TCP; received bytes go straight into the caller's buffer, and files out of the page cache.
 
-    A request that the socket takes whole makes no turn of the loop, nor does the kernel get asked
-    for an answer before it says that there is one: with trio's own sockets that is a quarter of
-    what a small request costs. What is long lets others run in between.
+    A call that need not wait is no checkpoint: trio's own sockets make one of each, which costs
+    more than the call. Nor is the kernel asked for an answer before it says that there is one.
     """
 
     __slots__ = ("_answering", "_socket")
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self._socket = socket.socket(fileno=sock.detach())
-        self._socket.setblocking(False)
+    def __init__(self, sock: socket.socket) -> None:
+        """``sock`` is connected and does not block."""
+        self._socket = sock
         self._answering = False
 
     async def send(self, data: bytes | memoryview) -> None:
         self._answering = False
-        left = memoryview(data)
-        while left:
+        view = memoryview(data)
+        while True:
             try:
-                sent = self._socket.send(left)
+                sent = self._socket.send(view)
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
-            else:
-                left = left[sent:]
-        if len(data) > LONG_BYTES:
-            await trio.lowlevel.checkpoint()
+                continue
+            if sent == len(view):
+                return
+            view = view[sent:]
+
+    async def send_file(
+        self, fd: int, offset: int, length: int, threads: trio.CapacityLimiter
+    ) -> int:
+        """Send some of a range of a file, at least a byte of it, without a copy in memory.
+
+        In a thread, as reading the file may wait for the disk. S3Error (IncompleteBody) where the
+        file cannot be read or ends before.
+        """
+        self._answering = False
+        while True:
+            try:
+                return await trio.to_thread.run_sync(
+                    self._send_some, fd, offset, min(length, SENDFILE_BYTES), limiter=threads
+                )
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    def _send_some(self, fd: int, offset: int, length: int) -> int:
+        done = 0
+        while done < length:
+            try:
+                sent = os.sendfile(self._socket.fileno(), fd, offset + done, length - done)
+            except BlockingIOError:
+                if done:
+                    break
+                raise
+            except OSError as error:
+                if error.errno in _OF_THE_NETWORK:
+                    raise
+                raise unreadable(error) from error
+            if not sent:
+                raise unreadable(None)
+            done += sent
+        return done
 
     async def receive_into(self, buffer: memoryview) -> int:
         if not self._answering:
             await trio.lowlevel.wait_readable(self._socket)
-        self._answering = True
+            self._answering = True
         while True:
             try:
-                count = self._socket.recv_into(buffer)
+                return self._socket.recv_into(buffer)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._socket)
-            else:
-                if count > LONG_BYTES:
-                    await trio.lowlevel.checkpoint()
-                return count
 
     async def wait_answer(self) -> None:
         await trio.lowlevel.wait_readable(self._socket)
@@ -154,8 +193,13 @@ async def dial(host: str, port: int, context: ssl.SSLContext | None, timeout: fl
     try:
         with trio.fail_after(timeout):
             stream = await trio.open_tcp_stream(host, port)
+            # trio keeps less than 16 KiB unsent, which makes one large send into many small.
+            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
             if context is None:
-                return PlainWire(stream.socket)
+                family, kind = stream.socket.family, stream.socket.type
+                sock = socket.socket(family, kind, fileno=stream.socket.detach())
+                sock.setblocking(False)
+                return PlainWire(sock)
             secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
             await secure.do_handshake()
             return TlsWire(secure, stream)

@@ -132,10 +132,18 @@ def test_read_ahead_follows_a_run_and_forgets_it_on_a_seek() -> None:
     ahead.observe(500 * MIB, 500 * MIB + 4096)
     assert not ahead.sequential
     assert ahead.next_range(64 * MIB) is None
-    assert ahead.demanded(500 * MIB, 500 * MIB + 4096, 64 * MIB) == (
-        500 * MIB,
-        500 * MIB + 128 * 1024,
-    )
+    lone = ahead.demanded(500 * MIB, 500 * MIB + 4096, 64 * MIB)
+    assert lone == (500 * MIB, 500 * MIB + 32 * 1024)
+    near = ahead.demanded(500 * MIB, 500 * MIB + 4096, 64 * MIB, near=True)
+    assert near == (500 * MIB, 500 * MIB + 128 * 1024)
+
+
+def test_the_first_byte_of_a_large_object_fetches_little() -> None:
+    ahead = ReadAhead(1024 * MIB, ReadSettings())
+    ahead.observe(0, 16 * 1024)  # what the kernel asks for on account of one byte
+    assert ahead.demanded(0, 16 * 1024, 64 * MIB) == (0, 128 * 1024)
+    ahead.requested(128 * 1024)
+    assert ahead.next_range(64 * MIB) is None
 
 
 def test_reads_out_of_order_are_still_one_run() -> None:

@@ -139,15 +139,20 @@ async def test_more_bytes_than_announced_are_never_taken_for_an_answer(
 
 
 async def test_bytes_nobody_asked_for_end_the_connection(bench: Bench) -> None:
+    answered, said = trio.Event(), trio.Event()
+
     async def late(stream: Stream, seen: Seen) -> bool:
         await reply(200, b"one")(stream, seen)
-        await trio.sleep(0.02)
+        await answered.wait()
         await raw(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")(stream, seen)
+        said.set()
         return True
 
     server, store = await bench.started(late, reply(200, b"two"))
     assert await fetched(store) == b"one"
-    await trio.sleep(0.1)
+    answered.set()
+    await said.wait()
+    await trio.sleep(0.05)
     assert await fetched(store) == b"two"
     assert server.connections == 2
 
@@ -218,11 +223,11 @@ async def test_silence_is_given_up(bench: Bench) -> None:
 
 async def test_a_slow_but_steady_answer_is_not_given_up(bench: Bench) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + b"x" * 20
-    server = ScriptedServer(dribble(answer, 0.01))
+    server = ScriptedServer(dribble(answer, 0.025))
     await server.start(bench.nursery)
     client = bench.client(server)
     acting = client.acting_as(StaticProvider(KEY)).acting
-    answer_ = await client.transport.send(S3Request("GET", "b", "k", timeout=0.2), acting)
+    answer_ = await client.transport.send(S3Request("GET", "b", "k", timeout=1.0), acting)
     assert bytes(answer_.response.body) == b"x" * 20
     assert len(server.seen) == 1
 
@@ -257,14 +262,24 @@ async def test_cancelled_request_leaves_no_half_read_connection(bench: Bench) ->
 
 
 async def test_places_in_the_pool_come_back_after_cancellation(bench: Bench) -> None:
-    server = ScriptedServer(*[stall()] * 4, reply(200, b"ok"))
+    full = trio.Event()
+
+    async def hold(stream: Stream, seen: Seen) -> bool:
+        if len(server.seen) == 2:
+            full.set()
+        return await forever()
+
+    server = ScriptedServer(*[hold] * 4)
     await server.start(bench.nursery)
     client = bench.client(server, max_connections=2)
     store = client.acting_as(StaticProvider(KEY))
-    with trio.move_on_after(0.1):
-        async with trio.open_nursery() as inner:
-            for _ in range(4):
-                inner.start_soon(store.get, "b", "k")
+    async with trio.open_nursery() as inner:
+        for _ in range(4):
+            inner.start_soon(store.get, "b", "k")
+        with trio.fail_after(10):
+            await full.wait()
+        await trio.sleep(0.05)  # a third one would be seen now
+        inner.cancel_scope.cancel()
     assert len(server.seen) == 2, "more connections than allowed"
     server.steps[:] = [reply(200, b"ok")]
     with trio.fail_after(2):
