@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from time import perf_counter
 from typing import TypeAlias
 
 # Upper bounds in seconds; what takes longer is in one more bucket.
@@ -47,11 +48,11 @@ class Meter:
     """Counts by name and result, and times by name. Names and results are fixed; what is in
     neither is counted as ``other``.
 
-    ``memory`` is for :meth:`cells` numbers (format ``d``), or for as many of each process that
-    shares it; this one counts in the part ``number``.
+    ``noted_at`` is when this one counted last. ``memory`` is for :meth:`cells` numbers (format
+    ``d``), or for as many of each process that shares it; this one counts in the part ``number``.
     """
 
-    __slots__ = ("_all", "_cells", "_counts", "_names", "_results", "_size", "_times")
+    __slots__ = ("_all", "_cells", "_counts", "_names", "_results", "_size", "_times", "noted_at")
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Meter:
         memory: memoryview[float] | None = None,
         number: int = 0,
     ) -> None:
+        self.noted_at = float("-inf")  # by time.perf_counter()
         self._names = tuple(dict.fromkeys((*names, OTHER)))
         self._results = tuple(dict.fromkeys((*results, OTHER)))
         self._size = size = self.cells(names, results)
@@ -94,6 +96,7 @@ class Meter:
         first = self._times[name]
         cells[first + bisect_left(BOUNDS, seconds)] += 1.0
         cells[first + _BUCKETS] += seconds
+        self.noted_at = perf_counter()
 
     def _unknown(self, name: str, result: str) -> int:
         known_name = name if name in self._times else OTHER

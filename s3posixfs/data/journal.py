@@ -10,6 +10,11 @@ came while it wrote goes together, with one fdatasync for all (group commit). A 
 allocated whole before it is used, and its last part is kept for records without content, so
 that a full disk refuses new data but lets files be removed and uploads be noted.
 
+What is little is written by the kernel beside the loop (:mod:`s3posixfs.data.direct_writer`), in
+whole blocks: the first one has the end of what was written before once more. A thread does the
+rest: long records, new segments, staged data, and all of it where the kernel or the filesystem
+cannot do that.
+
 Recovery. Records are read in order up to the first that is not whole and valid; what is behind
 it was never acknowledged, is cut off (made zeros) and said in the log. Where whole segments are
 behind it (damage, not a crash) they are set aside as ``N.damaged``. The last segment is gone on
@@ -18,7 +23,7 @@ with where it has room, so that a full disk does not keep its own journal from b
 Space. A segment goes when no state or content that counts is in it and all before it are gone:
 in this order, so that the record of an entry's end outlives those of its life.
 
-Locking: methods are called on the trio thread; only the writing task's thread touches the
+Locking: methods are called on the trio thread; only the writing task, or its thread, touches the
 current segment's file.
 """
 
@@ -27,15 +32,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVarTuple
 
 import trio
 
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.core.types import MIB
+from s3posixfs.data.direct_writer import BLOCK, DirectWriter
 from s3posixfs.data.journal_records import (
     SEGMENT_HEADER,
     Blob,
@@ -43,9 +50,9 @@ from s3posixfs.data.journal_records import (
     Record,
     decode_header,
     decode_record,
-    encode_header,
     encode_record,
 )
+from s3posixfs.data.journal_segment import Segment, make_segment, open_direct, write_all
 from s3posixfs.data.shared_file import Extent, SharedFile
 from s3posixfs.waiting.deadlines import waiting
 
@@ -54,8 +61,12 @@ logger = logging.getLogger(__name__)
 SEGMENT_BYTES = 8 * MIB
 NOTE_SECONDS = 0.1  # after which what was noted is written, where nothing takes it along before
 RESERVE_BYTES = 256 * 1024  # of each segment, for records without content
+DIRECT_BYTES = 256 * 1024  # that are written at a time without a thread
 
 Bytes = bytes | bytearray | memoryview
+Ts = TypeVarTuple("Ts")
+
+_NOT_SO = frozenset({errno.EINVAL, errno.EOPNOTSUPP})  # the filesystem wants it another way
 
 
 @dataclass(slots=True, eq=False)
@@ -66,17 +77,8 @@ class _Request:
     note: bool = False
     file: SharedFile | None = None  # to be let go of when the record is durable
     segment: int = 0
-    done: trio.Event = field(default_factory=trio.Event)
+    waiter: trio.lowlevel.Task | None = None
     error: BaseException | None = None
-
-
-@dataclass(slots=True)
-class _Segment:
-    number: int
-    file: SharedFile
-    size: int
-    end: int = SEGMENT_HEADER.size
-    needed: int = 0  # states and contents in it that count
 
 
 class Journal:
@@ -86,18 +88,27 @@ class Journal:
     durable.
     """
 
-    def __init__(self, folder: Path, *, origin: str, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Open or begin the journal; blocking. OperatorError where what it holds is owed to
-        another endpoint than ``origin``, or the disk refuses."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        origin: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        direct: bool = True,
+    ) -> None:
+        """Open or begin the journal; blocking. ``direct``: whether the kernel may write without a
+        thread, where it can. OperatorError where what it holds is owed to another endpoint than
+        ``origin``, or the disk refuses."""
         self.entries: dict[int, PendingState] = {}
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._segments: dict[int, _Segment] = {}
+        self._segments: dict[int, Segment] = {}
         self._where: dict[int, int] = {}  # entry: the segment of its latest state
         self._sequence = 0
         self._last_entry = 0
         self._requests: list[_Request] = []
         self._wake = trio.Event()
+        self._direct: DirectWriter | None = None
         self._noted = self._synced = 0  # notes that were asked for, and that are on disk
         self._closed = False
         self._torn = 0  # bytes behind the end that a failed write may have left there
@@ -109,6 +120,7 @@ class Journal:
             last = self._segments.get(max(self._segments, default=0))
             if last and last.end and last.size - last.end >= RESERVE_BYTES // 2:
                 self._current = last
+                last.direct = open_direct(last.file.path)
             else:
                 self._start_segment()
             self._directory = os.open(folder.parent / "staged", os.O_RDONLY | os.O_DIRECTORY)
@@ -117,6 +129,9 @@ class Journal:
                 f"the journal in {folder} cannot be used ({error.strerror}): "
                 "give a cache_dir with free space that this user can write to"
             ) from error
+        if direct:
+            with suppress(OSError):
+                self._direct = DirectWriter(DIRECT_BYTES)
         self._tidy()
 
     # Reading what an earlier run left.
@@ -138,7 +153,8 @@ class Journal:
             data = path.read_bytes()
             end, expected = self._read_segment(memoryview(data), number, expected)
             file = SharedFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), path, temporary=False)
-            self._segments[number] = _Segment(number, file, len(data), end)
+            tail = data[end - end % BLOCK : end]
+            self._segments[number] = Segment(number, file, len(data), end, tail=tail)
             rest = data[end:]
             if not rest.strip(b"\0"):
                 continue
@@ -210,20 +226,10 @@ class Journal:
         blocking. OSError leaves things as they are."""
         size = max(self._segment_bytes, SEGMENT_HEADER.size + least + RESERVE_BYTES)
         number = max(self._segments, default=0) + 1
-        path = self._path(number)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, size)
-            os.pwrite(fd, encode_header(number), 0)
-            os.fsync(fd)
-            _sync_folder(self._folder)
-        except BaseException:
-            os.close(fd)
-            path.unlink(missing_ok=True)
-            raise
-        file = SharedFile(fd, path, temporary=False)
-        self._current = _Segment(number, file, size)
+        made = make_segment(self._path(number), number, size)
+        for segment in self._segments.values():
+            segment.let_go_direct()
+        self._current = made
         # Not changed in place: this runs beside the trio thread.
         self._segments = {**self._segments, number: self._current}
 
@@ -239,6 +245,7 @@ class Journal:
             if segment.needed or segment is self._current:
                 return
             del self._segments[number]
+            segment.let_go_direct()
             segment.file.path.unlink(missing_ok=True)
             segment.file.let_go()
 
@@ -288,10 +295,11 @@ class Journal:
         cancellation once begun: whether it counts would not be known.
         """
         request = _Request(tuple(states), tuple(gone), content)
-        self._ask(request)
         await waiting()
-        with trio.CancelScope(shield=True):
-            await request.done.wait()
+        self._ask(request)
+        if request.error is None:
+            request.waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(_not_cancelled)
         if request.error is not None:
             raise request.error
         return request.states
@@ -318,7 +326,6 @@ class Journal:
     def _ask(self, request: _Request) -> None:
         if self._closed:
             request.error = OSError(errno.EIO, os.strerror(errno.EIO))
-            request.done.set()
             return
         if not (request.note and self._requests):
             self._wake.set()
@@ -345,8 +352,8 @@ class Journal:
         if not batch:
             return
         noted = self._noted
-        with trio.CancelScope(shield=True):  # a thread that writes is waited for
-            await trio.to_thread.run_sync(self._write, batch)
+        if not await self._write_here(batch):
+            await self._in_thread(self._write, batch)
         failed = [request for request in batch if request.note and request.error is not None]
         for request in failed:  # they go with what is written next
             request.error = None
@@ -356,7 +363,8 @@ class Journal:
         for request in batch:
             if request.error is None and not request.note:
                 self._account(request)
-            request.done.set()
+            if request.waiter is not None:
+                trio.lowlevel.reschedule(request.waiter)
         self._tidy()
         for request in batch:
             if request.file is not None and request not in failed:
@@ -375,6 +383,53 @@ class Journal:
         former = self.entries.pop(entry, None)
         if former is not None:
             self._count(self._where.pop(entry), former, -1)
+
+    @staticmethod
+    async def _in_thread(work: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        with trio.CancelScope(shield=True):  # a thread that writes is waited for
+            await trio.to_thread.run_sync(work, *arguments)
+
+    async def _write_here(self, batch: list[_Request]) -> bool:
+        """Write the batch without a thread, all of it or nothing; errors go to its requests. False
+        where that is not for here, and nothing was done."""
+        direct, current = self._direct, self._current
+        group = [request for request in batch if request.states or request.gone]
+        if direct is None or current.direct < 0 or self._torn:
+            return False
+        if sum(len(request.content or b"") for request in group) > DIRECT_BYTES // 2:
+            return False
+        pieces: list[Bytes] = []
+        found: list[tuple[PendingState, ...]] = []
+        size = 0
+        for request in group:
+            if any(isinstance(state.data, str) for state in request.states):
+                return False
+            encoded, states = self._encode(request, size, self._sequence + len(found) + 1)
+            size += sum(map(len, encoded))
+            if not self._fits(request, size):
+                return False
+            pieces += encoded
+            found.append(states)
+        if not group:
+            return True
+        data = b"".join(pieces)
+        if not direct.begin(current.direct, current.end - len(current.tail), current.tail + data):
+            current.let_go_direct()
+            return False
+        try:
+            self._torn = size
+            await direct.end()
+        except OSError as error:
+            if error.errno in _NOT_SO:
+                current.let_go_direct()
+                return False  # whoever writes instead mends what there may be of it
+            self._refuse(group, error)
+            await self._in_thread(self._try_to_mend)
+            return True
+        for request, states in zip(group, found, strict=True):
+            request.states, request.segment = states, current.number
+        self._written(group, data)
+        return True
 
     # In the writing thread.
 
@@ -440,16 +495,25 @@ class Journal:
             write_all(current.file.fd, current.end, data)
             os.fdatasync(current.file.fd)
         except OSError as error:
-            logger.error("the journal cannot be written to: %s", error.strerror)
-            self._refused = error
-            for request in group:
-                request.error = _again(error)
-            with suppress(OSError):
-                self._mend()
+            self._refuse(group, error)
+            self._try_to_mend()
             return
+        self._written(group, data)
+
+    def _written(self, group: list[_Request], data: bytes) -> None:
         self._torn = 0
-        current.end += len(data)
+        self._current.grow(data)
         self._sequence += len(group)
+
+    def _refuse(self, group: list[_Request], error: OSError) -> None:
+        logger.error("the journal cannot be written to: %s", error.strerror)
+        self._refused = error
+        for request in group:
+            request.error = _again(error)
+
+    def _try_to_mend(self) -> None:
+        with suppress(OSError):  # it is tried again before anything else is written
+            self._mend()
 
     def _mend(self) -> None:
         """After a write that failed: make sure that nothing of it is ever read. OSError where that
@@ -467,33 +531,25 @@ class Journal:
     def close(self) -> None:
         """Close the files; blocking. Where nothing is owed, nothing of the journal stays."""
         self._closed = True
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close()
         os.close(self._directory)
         for segment in self._segments.values():
+            segment.let_go_direct()
             if not self.entries and not self._torn:
                 segment.file.path.unlink(missing_ok=True)
             segment.file.let_go()
         self._segments = {}
 
 
+def _not_cancelled(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
+
+
 def _again(error: OSError) -> OSError:
     """The same failure, for another who asked."""
     return OSError(error.errno, error.strerror)
-
-
-def write_all(fd: int, offset: int, data: bytes) -> None:
-    """Write all of ``data`` at ``offset``; OSError where the disk refuses some of it. Blocking."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _weight(state: PendingState) -> int:

@@ -124,9 +124,9 @@ class FileSystem:
             state, self._resolver, folders, self._remover, self._saver, mover, self._folder_mover
         )
         self._changes = Changes(state, self._resolver, self._files, rewriter, self._times)
-        self._uploading = self._write_back(rewriter, conflicts)
         names = [name for name, value in vars(FileSystem).items() if hasattr(value, "__wrapped__")]
         self.meter = Meter(names, RESULTS)
+        self._uploading = self._write_back(rewriter, conflicts)
         self.bytes_read = self.bytes_written = 0  # by programs, through this mount
         self.watch: Watch | None = Watch(state, self._files, self._directories, audit)
 
@@ -135,7 +135,9 @@ class FileSystem:
         if journal is None:
             return None
         writeback = Writeback(self._state, journal, rewriter)
-        uploader = Uploader(self._state, writeback, self._saver, conflicts)
+        uploader = Uploader(
+            self._state, writeback, self._saver, conflicts, lambda: self.meter.noted_at
+        )
         self._saver.writeback, self._saver.upload_now = writeback, uploader.upload_now
         return Uploading(writeback, uploader)
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import heapq
 import logging
 import random
+import time
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -35,13 +37,30 @@ from s3posixfs.fs.writeback import Writeback
 logger = logging.getLogger(__name__)
 
 PARALLEL = 16
-POLITE = 2  # while programs are closing files, of what must not wait any longer
-POLITE_SECONDS = 0.1
-PATIENCE_SECONDS = 5.0  # for which what is due waits while programs are closing files
+BUSY_SECONDS = 0.1  # for which programs count as at work after an operation of theirs
+PATIENCE_SECONDS = 5.0  # for which what is due waits while programs are at work
+POLITE_SECONDS = 0.01  # after that, between the beginnings of two uploads while they are
+HASTY_SECONDS = 0.0025  # the same, where half of what may wait does
+URGENT = float("-inf")  # due since then is what somebody waits for
 SETTLING_SECONDS = 0.2  # what is renamed or removed soon after it was closed costs nothing
 FIRST_WAIT, LONGEST_WAIT, LONGEST_REFUSAL = 1.0, 30.0, 300.0  # seconds
 COMPACT_SECONDS = 5.0
 ATTEMPTS = 5  # at an object that others keep changing
+
+
+def begins_beside_work(now: float, due: float, last: float, *, half_full: bool) -> float:
+    """From when the next upload, due since then, may begin while programs are at work and the
+    last one began at ``last``. An upload costs this process more than most of what programs ask
+    of it, so they come first: none begins until one is old, or half of what may wait does; then
+    one after the other, some time apart. How many are under way is for the store's answers to say.
+    """
+    if due == URGENT:
+        return now
+    if half_full:
+        return last + HASTY_SECONDS
+    if now - due < PATIENCE_SECONDS:
+        return min(now + BUSY_SECONDS, due + PATIENCE_SECONDS)
+    return last + POLITE_SECONDS
 
 
 class MissingIdentityError(Exception):
@@ -79,8 +98,11 @@ class Uploader:
         writeback: Writeback,
         saver: Saver,
         conflicts: Conflicts,
+        worked_at: Callable[[], float],
     ) -> None:
+        """``worked_at``: when an operation of a program ended last, by ``time.perf_counter()``."""
         self._state = state
+        self._worked_at = worked_at
         self._writeback = writeback
         self._saver = saver
         self._conflicts = conflicts
@@ -89,6 +111,7 @@ class Uploader:
         self._wake = trio.Event()
         self._sleeps_until = float("inf")
         self._running = 0
+        self._began_at = float("-inf")  # the last attempt
         self._trouble = 0  # attempts in a row that did not reach the store
         self._paused_until = float("-inf")
         self._settings = state.staging.settings.upload
@@ -106,7 +129,7 @@ class Uploader:
 
     def hurry(self, pending: Pending) -> None:
         """Somebody waits for the entry: try it now."""
-        self._push(pending, trio.current_time() - PATIENCE_SECONDS)
+        self._push(pending, URGENT)
         self._paused_until = float("-inf")
 
     def _push(self, pending: Pending, at: float) -> None:
@@ -117,15 +140,13 @@ class Uploader:
         if at < self._sleeps_until:
             self._wake.set()
 
-    def _places(self, now: float, due: float) -> int:
-        """How many may be under way, where the next one is due since then. Who closes files is not
-        to wait for uploads, as long as there is room and nothing gets old."""
-        if self._trouble:
-            return 1
-        if now - self._writeback.committed_at >= POLITE_SECONDS:
-            return PARALLEL
-        waits = now - due < PATIENCE_SECONDS and not self._writeback.room.half_full
-        return 0 if waits else POLITE
+    def _begins_at(self, now: float, due: float) -> float:
+        if self._running >= (1 if self._trouble else PARALLEL):
+            return now + BUSY_SECONDS  # or as soon as one ends
+        if time.perf_counter() - self._worked_at() >= BUSY_SECONDS:
+            return now
+        half_full = self._writeback.room.half_full
+        return begins_beside_work(now, due, self._began_at, half_full=half_full)
 
     async def run(self) -> None:
         """Upload what is due; for as long as the mount."""
@@ -136,7 +157,7 @@ class Uploader:
         while True:
             self._wake = trio.Event()
             now = trio.current_time()
-            next_at = now + POLITE_SECONDS if self._running else float("inf")
+            next_at = float("inf")
             while self._due:
                 at, ticket, pending = self._due[0]
                 if ticket != pending.ticket or not pending.alive:
@@ -145,11 +166,12 @@ class Uploader:
                 next_at = max(at, self._paused_until)
                 if next_at > now:
                     break
-                if self._running >= self._places(now, at):
-                    next_at = now + POLITE_SECONDS
+                next_at = self._begins_at(now, at)
+                if next_at > now:
                     break
                 heapq.heappop(self._due)
                 self._running += 1
+                self._began_at = now
                 nursery.start_soon(self._attempt, pending)
             self._sleeps_until = next_at
             with trio.move_on_at(next_at):
@@ -259,7 +281,7 @@ class Uploader:
         waiting = list(self._writeback.pending.values())
         failures = {id(pending): pending.failures for pending in waiting}
         for pending in waiting:
-            self._push(pending, trio.current_time() - PATIENCE_SECONDS)
+            self._push(pending, URGENT)
         self._paused_until, self._trouble = float("-inf"), 0
         left: list[str] = []
         for pending in waiting:

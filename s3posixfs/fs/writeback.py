@@ -52,7 +52,6 @@ class Writeback:
         self.journal = journal
         self.pending: dict[int, Pending] = {}
         self.room = Room(state.config.writeback_limit)
-        self.committed_at = float("-inf")  # by trio's clock
         self.schedule: Schedule = lambda pending: None  # the uploader's
 
     # Taking files in.
@@ -81,11 +80,10 @@ class Writeback:
             self.room.give(cost)
             raise
         try:
-            described = self._describe(open_file, former, "put", sealed.size)
             content, data = sealed.content, None
             if isinstance(content, SharedFile):
                 data, content = content.path.name, b""
-            described = replace(described, data=data)
+            described = self._describe(open_file, former, "put", sealed.size, data)
             if pending is None:
                 pending = Pending(described, None)
             async with pending.lock:
@@ -93,11 +91,9 @@ class Writeback:
                     stat = open_file.inode.entry.stat
                     if former is not None and stat is not None:
                         former = replace(former, etag=stat.etag)
-                    described = self._describe(open_file, former, "put", sealed.size)
-                    described = replace(described, data=data)
+                    described = self._describe(open_file, former, "put", sealed.size, data)
                     pending = Pending(described, None)
                 states = await self.journal.append([described], content=content or None)
-                self.committed_at = trio.current_time()
                 replaced = self._accept(pending, open_file, states[0], sealed.generation)
                 if isinstance(sealed.content, SharedFile):
                     pending.content = Extent(sealed.content, 0, sealed.size)
@@ -164,8 +160,8 @@ class Writeback:
         async with pending.lock:
             if not pending.alive:
                 return  # it reached S3 in this moment: the caller looks again
-            state = self._describe(open_file, former, "attributes", pending.state.size)
-            state = replace(state, data=pending.state.data)
+            known = pending.state
+            state = self._describe(open_file, former, "attributes", known.size, known.data)
             states = await self.journal.append([state])
             pending.state = states[0]
             pending.version += 1
@@ -173,14 +169,22 @@ class Writeback:
             self.schedule(pending)
 
     def _describe(
-        self, open_file: OpenFile, former: ObjectStat | None, operation: str, size: int
+        self,
+        open_file: OpenFile,
+        former: ObjectStat | None,
+        operation: str,
+        size: int,
+        data: Blob | str | None,
     ) -> PendingState:
         """The file as it is now. ENOSPC over S3's 2 KB of metadata."""
         state, inode, pending = self._state, open_file.inode, open_file.pending
         signer = open_file.writer
         if signer is None and pending is None:
             signer = state.signers.daemon()
-        wanted = settled = attributes = replace(inode.attributes, size=size)
+        attributes = inode.attributes
+        if attributes.size != size:
+            attributes = replace(attributes, size=size)
+        wanted = settled = attributes
         keeper = None
         if signer is not None:
             settled = attributes = state.rules.settle(wanted, signer)
@@ -207,7 +211,7 @@ class Writeback:
             headers=(former.headers if former else None) or {},
             base=known.base if known else base,
             lineage=known.descended() if known else (),
-            data=None,
+            data=data,
             since=known.since if known else state.clock.time(),
             keeper=_keeper(keeper, signer, known),
         )

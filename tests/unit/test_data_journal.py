@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.data.direct_writer import DirectWriter
 from s3posixfs.data.journal import RESERVE_BYTES, Journal
 from s3posixfs.data.journal_records import (
     RECORD_HEADER,
@@ -152,14 +153,59 @@ def test_what_is_owed_elsewhere_is_refused(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, segment_bytes: int = 512 * 1024) -> AsyncIterator[Journal]:
+async def running(
+    folder: Path, segment_bytes: int = 512 * 1024, *, direct: bool = True
+) -> AsyncIterator[Journal]:
     (folder / "staged").mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder / "journal", origin=ORIGIN, segment_bytes=segment_bytes)
+    journal = Journal(folder / "journal", origin=ORIGIN, segment_bytes=segment_bytes, direct=direct)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.run)
         yield journal
         nursery.cancel_scope.cancel()
     journal.close()
+
+
+async def test_ways_of_writing_go_on_where_the_other_ended(tmp_path: Path) -> None:
+    """What the kernel writes in whole blocks and what a thread writes, in turns and over ends."""
+    chance = random.Random(11)
+    expected: dict[str, bytes] = {}
+    for life in range(6):
+        segment = RESERVE_BYTES + 700_000
+        async with running(tmp_path, segment, direct=life % 3 != 2) as journal:
+            for _ in range(25):
+                content = chance.randbytes(chance.choice([1, 50, 3000, 4096, 9000, 200_000]))
+                owed = state(journal.next_entry(), key=str(len(expected)), size=len(content))
+                await journal.append([owed], content=content)
+                expected[owed.key] = content
+            found: dict[str, bytes] = {}
+            for kept in journal.entries.values():
+                assert isinstance(kept.data, Blob)
+                extent = journal.extent(kept.data)
+                found[kept.key] = os.pread(extent.file.fd, extent.length, extent.offset)
+                await extent.file.release()
+            assert found == expected
+
+
+async def test_a_filesystem_that_wants_no_direct_writes_gets_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some say so only when the write has begun: then nothing of it may be there twice."""
+    refusals = 0
+    end = DirectWriter.end
+
+    async def refuses(writer: DirectWriter) -> None:
+        nonlocal refusals
+        await end(writer)
+        refusals += 1
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(DirectWriter, "end", refuses)
+    async with running(tmp_path) as journal:
+        for key in "abc":
+            await journal.append([state(journal.next_entry(), key=key)], content=b"one")
+    assert refusals <= 1
+    async with running(tmp_path) as journal:
+        assert [owed.key for owed in journal.entries.values()] == ["a", "b", "c"]
 
 
 async def test_many_at_once_share_their_writes(tmp_path: Path) -> None:
@@ -231,7 +277,7 @@ async def test_what_ended_stays_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("operation", ["pwrite", "fdatasync"])
+@pytest.mark.parametrize("operation", ["pwrite", "fdatasync", "direct"])
 async def test_what_the_disk_refused_is_never_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, code: int
 ) -> None:
@@ -247,8 +293,16 @@ async def test_what_the_disk_refused_is_never_read(
 
         return call
 
-    monkeypatch.setattr(os, operation, fails(getattr(os, operation)))
-    async with running(tmp_path / "x") as journal:
+    async def told(writer: DirectWriter) -> None:
+        await end(writer)  # it is on the disk all the same
+        if failing:
+            raise OSError(code, os.strerror(code))
+
+    direct, end = operation == "direct", DirectWriter.end
+    monkeypatch.setattr(DirectWriter, "end", told)
+    if hasattr(os, operation):
+        monkeypatch.setattr(os, operation, fails(getattr(os, operation)))
+    async with running(tmp_path / "x", direct=direct) as journal:
         await journal.append([state(journal.next_entry(), key="before")], content=b"one")
         failing = True
 

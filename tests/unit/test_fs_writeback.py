@@ -25,6 +25,13 @@ from s3posixfs.fs import saving
 from s3posixfs.fs.attributes import AttributeChanges
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import Conflict, FsConfig
+from s3posixfs.fs.uploading import (
+    HASTY_SECONDS,
+    PATIENCE_SECONDS,
+    POLITE_SECONDS,
+    URGENT,
+    begins_beside_work,
+)
 from tests.faulty_store import FaultyStore, lost_answer
 from tests.filesystem_bed import ALICE, BOB, BUCKET, CAROL, MIB, ROOT, Bed, filesystem_bed
 
@@ -675,3 +682,24 @@ async def test_what_a_refused_write_left_does_not_replace_what_was_closed_before
         await bed.write("a", b"and more of it", ALICE)
         assert await stored(bed) == ()
         assert bed.store.data(BUCKET, "a") == b"and more of it"
+
+
+def test_uploads_come_after_what_programs_do() -> None:
+    """Not before one is old; then one after the other, and whom somebody waits for at once."""
+    now, last = 1000.0, 1000.0
+    young, old = now - 0.1, now - PATIENCE_SECONDS
+    assert now < begins_beside_work(now, young, last, half_full=False) < young + PATIENCE_SECONDS
+    nearly = old + 0.01
+    assert begins_beside_work(now, nearly, last, half_full=False) == nearly + PATIENCE_SECONDS
+    assert begins_beside_work(now, old, last, half_full=False) == last + POLITE_SECONDS
+    assert begins_beside_work(now, old, last - 1, half_full=False) <= now
+    assert begins_beside_work(now, young, last, half_full=True) == last + HASTY_SECONDS
+    assert begins_beside_work(now, URGENT, last, half_full=False) == now
+
+
+async def test_every_operation_of_a_program_counts_as_work(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        await bed.write("a", b"content")
+        before = bed.fs.meter.noted_at
+        await bed.read("a")
+        assert bed.fs.meter.noted_at > before
