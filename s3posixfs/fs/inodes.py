@@ -103,7 +103,7 @@ class Inode:
         attributes = self.entry.attributes
         changed = attributes.ctime_ns
         if self.names_ns > changed:
-            attributes = replace(attributes, mtime_ns=self.names_ns, ctime_ns=self.names_ns)
+            attributes = attributes.written(attributes.mode, attributes.size, self.names_ns)
         if self.renamed_ns > attributes.ctime_ns:
             attributes = replace(attributes, ctime_ns=self.renamed_ns)
         return attributes

@@ -101,7 +101,7 @@ class Putter:
         signer = open_file.writer or state.signers.daemon()
         former = await self.former(inode, bucket, key)
         kept: Mapping[str, str] = (former.metadata if former else None) or {}
-        wanted = replace(inode.attributes, size=staged.size)
+        wanted = inode.attributes.resized(staged.size)
         settled = state.rules.settle(wanted, signer)
         base = (former.etag or None) if former is not None else None
         target = Target(
