@@ -53,15 +53,20 @@ class KnownMetadata:
             return row
         if row.metadata is not None and row.metadata != known.metadata:
             return row
-        self._known[place] = replace(known, last_modified=row.last_modified)
+        headers = row.headers if row.headers is not None else known.headers
+        content_type = row.content_type or known.content_type
+        completed = ObjectStat(
+            *(row.key, row.size, row.etag, row.last_modified, row.owner, known.metadata),
+            *(content_type, row.storage_class, headers),
+        )
+        # One object for all who ask: of a million names each is a hundred bytes.
+        if completed == known:
+            completed = known
+        else:
+            self._known[place] = completed
         self._known.move_to_end(place)
         self._timed.add(place)
-        return replace(
-            row,
-            metadata=known.metadata,
-            content_type=row.content_type or known.content_type,
-            headers=row.headers if row.headers is not None else known.headers,
-        )
+        return completed
 
 
 def _same(known: ObjectStat, found: ObjectStat) -> bool:
