@@ -35,16 +35,18 @@ class _LowLevel:
         return getattr(trio.lowlevel, name)
 
     async def wait_readable(self, descriptor: int) -> None:
-        """Return when the kernel has a request, or has closed the device."""
-        if self._in_a_row < IN_A_ROW:
-            if descriptor != self._watched:
-                self._watched, self._poll = descriptor, select.poll()
-                self._poll.register(descriptor, select.POLLIN)
-            if self._poll.poll(0):
-                self._in_a_row += 1
-                return
-        self._in_a_row = 0
-        await trio.lowlevel.wait_readable(descriptor)
+        """Return when the kernel has a request, or has closed the device.
+
+        What was there when the loop looked may be gone, as the program was killed; and the read
+        that follows would wait for another one, with the whole loop. So the look is repeated.
+        """
+        if descriptor != self._watched:
+            self._watched, self._poll = descriptor, select.poll()
+            self._poll.register(descriptor, select.POLLIN)
+        while self._in_a_row >= IN_A_ROW or not self._poll.poll(0):
+            self._in_a_row = 0
+            await trio.lowlevel.wait_readable(descriptor)
+        self._in_a_row += 1
 
 
 class _Trio:
