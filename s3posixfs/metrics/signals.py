@@ -23,6 +23,7 @@ def set_level(level: str) -> str:
     before = logging.getLevelName(root.level).lower()
     root.setLevel(level.upper())
     logger.log(max(root.level, logging.INFO), "the log level is %s now, after %s", level, before)
+    logger.debug("what the store refuses is logged too, retries, and short stalls of the loop")
     return before
 
 
