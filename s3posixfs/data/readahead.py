@@ -27,7 +27,7 @@ class ReadSettings:
     may begin and still belong to it.
     """
 
-    lone_range: int = 32 * 1024
+    lone_range: int = 128 * 1024
     random_range: int = 128 * 1024
     first_range: int = 128 * 1024
     largest_range: int = 8 * MIB

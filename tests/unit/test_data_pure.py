@@ -114,7 +114,7 @@ def test_many_scattered_changes_of_a_huge_object_stay_within_ten_thousand_parts(
 
 
 def test_read_ahead_follows_a_run_and_forgets_it_on_a_seek() -> None:
-    ahead = ReadAhead(1024 * MIB, ReadSettings())
+    ahead = ReadAhead(1024 * MIB, ReadSettings(lone_range=32 * 1024))
     fetched: list[tuple[int, int]] = []
 
     def drain(allowance: int = 64 * MIB) -> None:
