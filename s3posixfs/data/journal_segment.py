@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3posixfs.core.types import MIB
 from s3posixfs.data.direct_writer import BLOCK
+from s3posixfs.data.durable import sync_folder
 from s3posixfs.data.journal_records import SEGMENT_HEADER, encode_header
 from s3posixfs.data.shared_file import SharedFile
 
@@ -57,7 +58,7 @@ def make_segment(path: Path, number: int, size: int) -> Segment:
             write_all(fd, offset, _ZEROS[: size - offset])
         write_all(fd, 0, header)
         os.fsync(fd)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         os.close(fd)
         path.unlink(missing_ok=True)
@@ -96,11 +97,3 @@ def write_all(fd: int, offset: int, data: bytes | bytearray | memoryview) -> Non
     while view:
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -18,16 +18,13 @@ from s3posixfs.core.types import MIB
 class ReadSettings:
     """How objects are fetched; all sizes are bytes.
 
-    ``lone_range``: what a random read fetches at least, and the grid it is aligned to, where
-    nothing near it is held; ``random_range``: the same where something of its cell, which has this
-    size, is.
+    ``random_range``: what a random read fetches at least, and the grid it is aligned to.
     ``first_range``, ``largest_range``: the smallest and the largest range of a sequential
     reader. ``window``: how far ahead of the program it fetches at most. ``growth``: the window
     as a multiple of what was read in the run. ``tolerance``: how far from the run's end a read
     may begin and still belong to it.
     """
 
-    lone_range: int = 128 * 1024
     random_range: int = 128 * 1024
     first_range: int = 128 * 1024
     largest_range: int = 8 * MIB
@@ -81,18 +78,8 @@ class ReadAhead:
         first = self._settings.first_range
         return max(first, min(self._settings.largest_range, window // 4 // first * first))
 
-    def cell(self, offset: int) -> tuple[int, int]:
-        """The range round ``offset`` in which what is held is near."""
-        start = offset - offset % self._settings.random_range
-        return start, start + self._settings.random_range
-
-    def demanded(
-        self, offset: int, end: int, allowance: int, *, near: bool = False
-    ) -> tuple[int, int]:
-        """The range to fetch for a read of ``[offset, end)`` that nothing holds yet.
-
-        ``near`` says that something else of its :meth:`cell` is held.
-        """
+    def demanded(self, offset: int, end: int, allowance: int) -> tuple[int, int]:
+        """The range to fetch for a read of ``[offset, end)`` that nothing holds yet."""
         if self._size <= self._settings.first_range:
             return 0, self._size
         if self.sequential:
@@ -100,8 +87,6 @@ class ReadAhead:
             grid = self._range_size(self._window(allowance))
         else:
             grid = self._settings.random_range
-            if not near:
-                grid = min(grid, self._settings.lone_range)
             start = offset - offset % grid
         stop = min(-(-end // grid) * grid, max(end, start + self._settings.largest_range))
         return start, min(self._size, stop)

@@ -133,16 +133,14 @@ class ObjectReader:
         found = self._fetches.find(self._version, offset)
         if found is not None:
             return found
+        start, stop = self._ahead.demanded(offset, end, self._allowance())
         # Cut to the hole round the offset, so that nothing is fetched twice.
-        before = max(
-            self._cache.held_before(self._version, offset),
-            self._fetches.end_before(self._version, offset),
-        )
-        first, last = self._ahead.cell(offset)
-        near = before > first or self._clipped(offset, last) < last
-        start, stop = self._ahead.demanded(offset, end, self._allowance(), near=near)
         if start < offset:
-            start = max(start, before)
+            start = max(
+                start,
+                self._cache.held_before(self._version, offset),
+                self._fetches.end_before(self._version, offset),
+            )
         stop = self._clipped(offset, stop)
         held = stop - start if self._budget.try_acquire(stop - start) else 0
         return self._start(start, stop, held=held, ahead=False)

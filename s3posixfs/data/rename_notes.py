@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 import trio
 
+from s3posixfs.data.durable import sync_folder
 from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def _write(path: Path, note: RenameNote) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -154,12 +155,4 @@ def _write(path: Path, note: RenameNote) -> None:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_folder(path.parent)

@@ -509,11 +509,8 @@ class StagedFile:
             raise trio.ClosedResourceError("the staged file is closed")
 
     async def _enter(self) -> None:
-        """Take the gate, without a checkpoint where it is free."""
-        try:
-            self._gate.acquire_nowait()
-        except trio.WouldBlock:
-            await self._gate.acquire()
+        """Take the gate of a file that is not closed."""
+        await self._gate.acquire()
         if self._closed:
             self._gate.release()
             self._check_open()

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import trio
 
+from s3posixfs.data.durable import sync_folder
+
 logger = logging.getLogger(__name__)
 
 
@@ -90,11 +92,7 @@ def _write(path: Path, note: UploadNote) -> None:
         json.dump(asdict(note), file)
         file.flush()
         os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _remove(path: Path) -> None:

@@ -51,10 +51,7 @@ class QuickLock:
         return self._held
 
     async def __aenter__(self) -> None:
-        if self._held:
-            await self.acquire()
-        else:
-            self._held = True
+        await self.acquire()
 
     async def __aexit__(
         self,

@@ -13,7 +13,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.store.backend.directory import DirectoryBackend
 from s3posixfs.store.backend.records import CompletedPart, Condition
 from tests.store.backend_kit import BUCKET, backend_at, facts_of, md5, put, read
-from tests.store.test_backend_placed_parts import KEY, add, begin, body, refused
+from tests.store.test_backend_placed_parts import KEY, add, begin, body, complete_by_chance, refused
 
 SIZE = 1000
 SOURCE = body(77, SIZE)
@@ -199,14 +199,7 @@ def test_any_copies_and_parts_in_any_order(backend: DirectoryBackend, seed: int)
             backend.complete_upload(
                 BUCKET, KEY, upload, parts, condition=Condition(if_none_match=True)
             )
-    if not sent:
-        backend.abort_upload(BUCKET, KEY, upload)
-        return
-    chosen = sorted(chance.sample(sorted(sent), chance.randint(1, len(sent))))
-    parts = [CompletedPart(number, md5(sent[number])) for number in chosen]
-    record = backend.complete_upload(BUCKET, KEY, upload, parts)
-    assert read(backend, KEY) == b"".join(sent[number] for number in chosen)
-    assert record.part_sizes == tuple(len(sent[number]) for number in chosen)
+    complete_by_chance(backend, upload, sent, chance)
 
 
 def test_no_copy_reaches_into_the_next(backend: DirectoryBackend) -> None:

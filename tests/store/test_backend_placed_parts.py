@@ -48,6 +48,20 @@ def body(number: int, size: int = STEP) -> bytes:
     return random.Random(number).randbytes(size)
 
 
+def complete_by_chance(
+    backend: DirectoryBackend, upload: str, sent: dict[int, bytes], chance: random.Random
+) -> None:
+    """Complete an upload with some of its parts: the object is these, in their order."""
+    if not sent:
+        backend.abort_upload(BUCKET, KEY, upload)
+        return
+    chosen = sorted(chance.sample(sorted(sent), chance.randint(1, len(sent))))
+    parts = [CompletedPart(number, md5(sent[number])) for number in chosen]
+    record = backend.complete_upload(BUCKET, KEY, upload, parts)
+    assert read(backend, KEY) == b"".join(sent[number] for number in chosen)
+    assert record.part_sizes == tuple(len(sent[number]) for number in chosen)
+
+
 def whole_of(root: Path) -> os.stat_result:
     (found,) = (root / ".s3posixfs" / "uploads").rglob("whole")
     return found.stat()
@@ -220,11 +234,4 @@ def test_any_parts_in_any_order(backend: DirectoryBackend, seed: int) -> None:
             continue
         add(backend, upload, number, data, announced=chance.random() < 0.8)
         sent[number] = data
-    if not sent:
-        backend.abort_upload(BUCKET, KEY, upload)
-        return
-    chosen = sorted(chance.sample(sorted(sent), chance.randint(1, len(sent))))
-    parts = [CompletedPart(number, md5(sent[number])) for number in chosen]
-    record = backend.complete_upload(BUCKET, KEY, upload, parts)
-    assert read(backend, KEY) == b"".join(sent[number] for number in chosen)
-    assert record.part_sizes == tuple(len(sent[number]) for number in chosen)
+    complete_by_chance(backend, upload, sent, chance)

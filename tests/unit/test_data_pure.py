@@ -114,7 +114,7 @@ def test_many_scattered_changes_of_a_huge_object_stay_within_ten_thousand_parts(
 
 
 def test_read_ahead_follows_a_run_and_forgets_it_on_a_seek() -> None:
-    ahead = ReadAhead(1024 * MIB, ReadSettings(lone_range=32 * 1024))
+    ahead = ReadAhead(1024 * MIB, ReadSettings())
     fetched: list[tuple[int, int]] = []
 
     def drain(allowance: int = 64 * MIB) -> None:
@@ -132,10 +132,10 @@ def test_read_ahead_follows_a_run_and_forgets_it_on_a_seek() -> None:
     ahead.observe(500 * MIB, 500 * MIB + 4096)
     assert not ahead.sequential
     assert ahead.next_range(64 * MIB) is None
-    lone = ahead.demanded(500 * MIB, 500 * MIB + 4096, 64 * MIB)
-    assert lone == (500 * MIB, 500 * MIB + 32 * 1024)
-    near = ahead.demanded(500 * MIB, 500 * MIB + 4096, 64 * MIB, near=True)
-    assert near == (500 * MIB, 500 * MIB + 128 * 1024)
+    assert ahead.demanded(500 * MIB, 500 * MIB + 4096, 64 * MIB) == (
+        500 * MIB,
+        500 * MIB + 128 * 1024,
+    )
 
 
 def test_the_first_byte_of_a_large_object_fetches_little() -> None:

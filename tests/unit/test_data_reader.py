@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import trio
@@ -22,7 +21,6 @@ from tests.memory_store import MemoryStore
 
 KIB = 1024
 SETTINGS = ReadSettings(
-    lone_range=4 * KIB,
     random_range=4 * KIB,
     first_range=16 * KIB,
     largest_range=64 * KIB,
@@ -100,25 +98,6 @@ async def test_small_random_reads_fetch_little(bench: Bench) -> None:
         assert await reader.read(offset, 100) == DATA[offset : offset + 100]
     await trio.testing.wait_all_tasks_blocked()
     assert bench.memory_store.state.bytes_read == 3 * 4 * KIB
-
-
-async def test_random_reads_near_each_other_fetch_what_is_round_them(bench: Bench) -> None:
-    settings = replace(SETTINGS, random_range=32 * KIB)
-    reader = ObjectReader(
-        bench.store,
-        bench.version,
-        cache=bench.readers.cache,
-        budget=bench.readers.budget,
-        nursery=bench.nursery,
-        settings=settings,
-    )
-    state = bench.memory_store.state
-    brought = []
-    for offset in (900 * KIB, 100 * KIB, 905 * KIB, 500 * KIB, 927 * KIB):
-        assert await reader.read(offset, 100) == DATA[offset : offset + 100]
-        await trio.testing.wait_all_tasks_blocked()
-        brought.append(state.bytes_read // KIB)
-    assert brought == [4, 8, 32, 36, 36], "the third to the end of the 32 KiB it shares"
 
 
 async def test_a_run_does_not_fetch_what_random_reads_brought(bench: Bench) -> None:
