@@ -29,23 +29,37 @@ class KeyLookup:
         self._entries = entries
         self._heads = heads
 
-    async def at(self, bucket: str, key: str, known: Inode | None, row: Row | None) -> Entry | None:
+    async def at(
+        self,
+        bucket: str,
+        key: str,
+        known: Inode | None,
+        row: Row | None,
+        *,
+        content: bool = False,
+    ) -> Entry | None:
         """Ask for the object and for keys below it at once, or, where a listing has just told
-        which of them there is, for that one. A folder hides its namesake."""
+        which of them there is, for that one. A folder hides its namesake. ``content``: what no
+        listing shows comes with its content, if that is small."""
         if len(key.encode()) > MAX_KEY_BYTES:
             return None
         if row is None:
-            page, found = await self._unlisted(bucket, key, known)
+            page, found = await self._unlisted(bucket, key, known, content=content)
         else:
             page, found = await self._listed(bucket, key, known, row)
         if _shows_folder(page):
             return await self._folder(bucket, f"{key}/", page)
         return self._entries.of_file(bucket, found) if found is not None else None
 
-    async def with_content(self, folder: Inode, segment: str, row: Row) -> Entry | None:
-        """What a fresh row shows as a small file, and its content, as the mount's identity."""
+    async def with_content(
+        self, folder: Inode, segment: str, known: Inode | None, row: Row | None
+    ) -> Entry | None:
+        """What a fresh row shows as a small file, or what no listing shows, and its content, as
+        the mount's identity."""
         bucket, prefix = self._state.table.place(folder)
         store, key = self._state.daemon_store, prefix + segment
+        if row is None:
+            return await self.at(bucket, key, known, None, content=True)
         try:
             found = await self._heads.head(
                 store, bucket, key, None, row, to_read=True, content=True
@@ -68,16 +82,29 @@ class KeyLookup:
         return await self._below(bucket, key), None
 
     async def _unlisted(
-        self, bucket: str, key: str, known: Inode | None
+        self, bucket: str, key: str, known: Inode | None, *, content: bool
     ) -> tuple[ListPage, ObjectStat | None]:
         if known is not None and known.is_directory:
             page = await self._below(bucket, key)
             return page, None if _shows_folder(page) else await self._here(bucket, key, known)
-        if self._state.daemon_store.capabilities.listing_metadata:
-            answer = await self._neighbours(bucket, key)
-            if answer is not None:
-                found, is_folder = answer
-                return await self._below(bucket, key) if is_folder else NOTHING, found
+        store = self._state.daemon_store
+        if store.capabilities.listing_metadata:
+            page = await self._near(bucket, key)
+            found = next((row for row in page.objects if row.key == key), None)
+            is_folder = _names_folder(page, key)
+            if is_folder:
+                return await self._below(bucket, key), found
+            whole = found is None or (found.metadata is not None and found.owner is not None)
+            if is_folder is not None and whole:
+                return NOTHING, found
+        elif store.capabilities.listing_owner:
+            # One listing tells both whose the object is and whether there are keys below it.
+            found, page = await self._heads.head_beside(
+                store, bucket, key, known, lambda: self._near(bucket, key), content=content
+            )
+            if _names_folder(page, key) is False:
+                return NOTHING, found
+            return await self._below(bucket, key), found
         return await both(lambda: self._below(bucket, key), lambda: self._here(bucket, key, known))
 
     async def _below(self, bucket: str, key: str) -> ListPage:
@@ -94,23 +121,10 @@ class KeyLookup:
                 return None
             raise
 
-    async def _neighbours(self, bucket: str, key: str) -> tuple[ObjectStat | None, bool] | None:
-        """The object and whether there are keys below it, from one listing of what begins with
-        its key; ``None`` where that has too much else in it, or not all that is needed."""
-        page = await self._state.daemon_store.list_objects(
-            bucket, prefix=key, delimiter="/", max_keys=NEIGHBOURS
-        )
-        found = next((row for row in page.objects if row.key == key), None)
-        if f"{key}/" in page.prefixes:
-            return found, True
-        if page.next_token is not None:
-            names = [*page.prefixes, *(row.key for row in page.objects)]
-            last = max((_bytes(name) for name in names), default=b"")
-            if last < _bytes(f"{key}/"):
-                return None
-        if found is not None and (found.metadata is None or found.owner is None):
-            return None
-        return found, False
+    async def _near(self, bucket: str, key: str) -> ListPage:
+        """What begins with a key, as far as a few rows tell."""
+        store = self._state.daemon_store
+        return await store.list_objects(bucket, prefix=key, delimiter="/", max_keys=NEIGHBOURS)
 
     async def folder(self, inode: Inode, bucket: str, prefix: str) -> Entry | None:
         """A folder that is known, as it is now; ``None`` where no key shows it any more."""
@@ -195,6 +209,19 @@ class KeyLookup:
                 if listing.first is not None:
                     return ListPage((listing.first,), (), None)
         return await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
+
+
+def _names_folder(page: ListPage, key: str) -> bool | None:
+    """Whether a listing of what begins with the key shows keys below it; ``None`` where it ends
+    before it would."""
+    if f"{key}/" in page.prefixes:
+        return True
+    if page.next_token is not None:
+        names = [*page.prefixes, *(row.key for row in page.objects)]
+        last = max((_bytes(name) for name in names), default=b"")
+        if last < _bytes(f"{key}/"):
+            return None
+    return False
 
 
 def _shows_folder(page: ListPage) -> bool:

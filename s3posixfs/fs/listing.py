@@ -10,7 +10,7 @@ import trio
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import ListPage, ObjectStat
 from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.names import shown_name
+from s3posixfs.fs.names import key_segment, shown_name
 
 PAGE_KEYS = 1000
 # For a thread that goes through a folder its listing of several pages counts for so many times as
@@ -71,6 +71,7 @@ class Listing:
 
     __slots__ = (
         "_changed",
+        "_changed_meanwhile",
         "_token",
         "absent",
         "ahead",
@@ -103,6 +104,7 @@ class Listing:
         self.scan = Scan()
         self._token: str | None = None
         self._changed: set[bytes] = set()
+        self._changed_meanwhile: set[bytes] = set()  # since rows are asked for again
         self.pages = 0
         self.entered_at = float("-inf")
         self.asked = 0
@@ -121,12 +123,14 @@ class Listing:
     def put(self, name: bytes, found: ObjectStat | None, now: float) -> None:
         """This mount made or changed a name."""
         self._changed.add(name)
+        self._changed_meanwhile.add(name)
         self.absent.pop(name, None)
         self._set(Row(name, found, now))
 
     def remove(self, name: bytes) -> None:
         """This mount removed a name."""
         self._changed.add(name)
+        self._changed_meanwhile.add(name)
         self.index.pop(name, None)
 
     def removed(self, name: bytes) -> bool:
@@ -199,6 +203,46 @@ class Listing:
             self.pages += 1
             self.complete = page.next_token is None
 
+    async def renew(
+        self, store: ObjectStore, bucket: str, prefix: str, position: int, now: float, ttl: float
+    ) -> None:
+        """Ask again for a page of rows from a position on, unless that row is younger than ``ttl``
+        meanwhile. Names that are gone stay as old as they are, new ones are not shown."""
+        async with self.lock:
+            if now - self.rows[position].fetched_at < ttl:
+                return
+            self._changed_meanwhile = set()
+            page = await store.list_objects(
+                bucket,
+                prefix=prefix,
+                delimiter="/",
+                start_after=self._key_before(position, prefix),
+                max_keys=PAGE_KEYS,
+            )
+            cut = len(prefix)
+            folders = {shown_name(common[cut:-1]) for common in page.prefixes}
+            for found in page.objects:
+                name = shown_name(found.key[cut:])
+                if name is not None and name not in folders:
+                    self._renewed(Row(name, found, now))
+            for name in folders:
+                if name is not None:
+                    self._renewed(Row(name, None, now))
+
+    def _key_before(self, position: int, prefix: str) -> str:
+        """A key that comes before that of the row, and after those of most rows before it."""
+        if not position:
+            return ""
+        before = self.rows[position - 1]
+        if before.stat is not None:
+            return before.stat.key
+        segment = key_segment(before.name)
+        return f"{prefix}{segment}/" if segment else ""
+
+    def _renewed(self, row: Row) -> None:
+        if row.name in self.index and row.name not in self._changed_meanwhile:
+            self.rows[self.index[row.name]] = row
+
 
 def _first(page: ListPage) -> ObjectStat | None:
     """The object of a page, if there is one before all of its folders."""
@@ -234,6 +278,18 @@ class ListingCache:
         if now - listing.started_at >= lasts:
             return None
         return listing
+
+    def row(
+        self, directory: Inode, name: bytes, now: float, *, scanning: bool = False
+    ) -> Row | None:
+        """What a listing, or a part of it that was asked for again, has just told of a name."""
+        listing = directory.listing
+        row = listing.get(name) if listing is not None else None
+        if row is None or not self._ttl:
+            return None
+        if now - row.fetched_at < self._ttl or self.fresh(directory, now, scanning=scanning):
+            return row
+        return None
 
     def begin_empty(self, directory: Inode, now: float) -> None:
         """This mount has just made the directory: it is known to hold nothing."""

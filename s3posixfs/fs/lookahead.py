@@ -15,7 +15,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.concurrently import both, for_each
 from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.listing import LARGEST, PAGE_KEYS, Row
+from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment
 from s3posixfs.fs.paging import load_page
@@ -49,11 +49,12 @@ class LookAhead:
             return await asked()
         if row is None:
             row = await self._listed_again(parent, name)
+        began = self._state.now()
 
         async def ahead() -> None:
             with trio.move_on_after(PATIENCE):
                 limit = self._state.config.parallel_requests
-                await for_each(names, lambda name: self._one(parent, name), limit=limit)
+                await for_each(names, lambda name: self._one(parent, name, began), limit=limit)
 
         entry, _ = await both(asked, ahead)
         return entry
@@ -73,20 +74,25 @@ class LookAhead:
         ]
 
     async def _listed_again(self, parent: Inode, name: bytes) -> Row | None:
-        """The row of a name in a new listing, where a page of it costs less than asking for each
-        name whether keys are below it."""
+        """The row of a name in a new listing, or in a new page of a large one that begins there:
+        it costs less than asking for each name whether keys are below it."""
         state = self._state
         former = parent.listing
-        if former is None or len(former.rows) > LARGEST * PAGE_KEYS:
+        position = former.index.get(name) if former is not None else None
+        if former is None or position is None:
             return None
-        listing = state.listings.begin(parent, state.now())
-        listing.scan = former.scan
-        while not listing.complete and len(listing.rows) <= LARGEST * PAGE_KEYS:
+        if parent.large:
+            bucket, prefix = state.table.place(parent)
+            ttl = state.config.metadata_ttl
+            await former.renew(state.daemon_store, bucket, prefix, position, state.now(), ttl)
+        else:
+            listing = state.listings.begin(parent, state.now())
+            listing.scan = former.scan
             await load_page(state, parent, listing)
-        fresh = state.listings.fresh(parent, state.now())
-        return fresh.get(name) if fresh is not None else None
+        return state.listings.row(parent, name, state.now())
 
-    async def _one(self, parent: Inode, name: bytes) -> None:
+    async def _one(self, parent: Inode, name: bytes, began: float) -> None:
+        """Ask for one of the names; a row counts that was young enough when that ``began``."""
         state = self._state
         known = parent.children.get(name)
         segment = key_segment(name)
@@ -94,8 +100,7 @@ class LookAhead:
             return
         bucket, prefix = state.table.place(parent)
         serials = parent.serial, known.serial if known is not None else 0
-        listing = state.listings.fresh(parent, state.now())
-        row = listing.get(name) if listing is not None else None
+        row = state.listings.row(parent, name, began)
         stat = row.stat if row is not None else None
         if stat is not None and state.known.complete(bucket, stat).metadata is not None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from errno import EACCES
 
@@ -79,12 +80,56 @@ class ObjectHeads:
         self._state.known.remember(bucket, found)
         return found
 
+    async def head_beside(
+        self,
+        store: ObjectStore,
+        bucket: str,
+        key: str,
+        known: Inode | None,
+        listing: Callable[[], Awaitable[ListPage]],
+        *,
+        content: bool,
+    ) -> tuple[ObjectStat | None, ListPage]:
+        """HEAD as the mount's identity, ``None`` where there is no such object, and at the same
+        time a ``listing`` that has its row, if there is one; that names the owner where the HEAD
+        does not. ``content`` as in :meth:`head`, where the version ``known`` is not here yet."""
+        former = known.entry.stat if known is not None else None
+
+        async def heading() -> ObjectStat | None:
+            try:
+                if content and (former is None or self._lacks(bucket, former)):
+                    try:
+                        return await self._with_content(store, bucket, key)
+                    except S3Error as error:
+                        if error.errno != EACCES:
+                            raise
+                return await self.as_daemon_or_owner(store, bucket, key)
+            except S3Error as error:
+                if absent(error):
+                    return None
+                raise
+
+        found, page = await both(heading, listing)
+        if found is None:
+            return None, page
+        if found.owner is None:
+            self._head_names_owner = False
+            if former is not None and self._same_version(former, found, settled=False):
+                found = replace(found, owner=former.owner)
+            else:
+                found = _with_listed_owner(found, page)
+        if found.owner is None:  # it changed between the two, or has too many neighbours
+            found = _with_listed_owner(found, await self._listed(bucket, key))
+        self._state.known.remember(bucket, found)
+        return found, page
+
     def lacks_content(self, folder: Inode, row: Row) -> bool:
         """Whether a listed file is small enough to come with its attributes, and not here."""
-        found = row.stat
-        if found is None or not found.etag:
+        return row.stat is not None and self._lacks(self._state.table.bucket(folder), row.stat)
+
+    def _lacks(self, bucket: str, found: ObjectStat) -> bool:
+        if not found.etag:
             return False
-        bucket = self._state.table.bucket(folder)
         return self._state.lacks_content(ObjectVersion(bucket, found.key, found.etag, found.size))
 
     async def _with_content(self, store: ObjectStore, bucket: str, key: str) -> ObjectStat:

@@ -15,6 +15,7 @@ from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.habits import How
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.key_lookup import KeyLookup
+from s3posixfs.fs.listing import Row
 from s3posixfs.fs.lookahead import LookAhead
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.name_listings import NameListings
@@ -83,16 +84,15 @@ class Resolver:
                     raise self._no_entry(parent, name, left)
             serial, known_serial = parent.serial, known.serial if known else 0
             listing = await self._listings.glance(parent)
-            fresh = state.listings.fresh(parent, state.now(), scanning=scanning)
-            row = fresh.get(name) if fresh is not None else None
+            row = state.listings.row(parent, name, state.now(), scanning=scanning)
             left = 0.0 if certain else self._listings.absent_for(listing, name)
             if left > 0:
                 raise self._no_entry(parent, name, left)
             entry = self._entries.of_row(parent, row) if row is not None else None
             asked_at = state.now()
             if entry is None or not entry.exact or (whole and not entry.whole):
-                if content and row is not None and self._heads.lacks_content(parent, row):
-                    entry = await self._keys.with_content(parent, segment, row)
+                if content and self._lacks_content(parent, name, row):
+                    entry = await self._keys.with_content(parent, segment, known, row)
                 else:
                     entry = await self._ahead.fetch(parent, name, segment, known, row)
             if parent.serial != serial or (known is not None and known.serial != known_serial):
@@ -107,6 +107,13 @@ class Resolver:
             listing.note_absent(name, asked_at)
             raise self._no_entry(parent, name, state.config.absence_ttl)
         return await self._overtaken(parent, name, segment)
+
+    def _lacks_content(self, parent: Inode, name: bytes, row: Row | None) -> bool:
+        """Whether a name is to be asked for together with its content: the row shows a small
+        file that is not here, or no listing shows anything."""
+        if row is not None:
+            return self._heads.lacks_content(parent, row)
+        return parent.listing is None or name not in parent.listing.index
 
     async def _overtaken(self, parent: Inode, name: bytes, segment: str) -> Inode:
         """Changes go on and on in this folder: here only those of this name count."""
@@ -181,8 +188,8 @@ class Resolver:
     def _refreshed_by_listing(self, inode: Inode) -> bool:
         """Whether a listing has just told all that is to be known of the file."""
         parent = inode.parent
-        listing = self._state.listings.fresh(parent, self._state.now()) if parent else None
-        row = listing.get(inode.name) if listing is not None else None
+        state = self._state
+        row = state.listings.row(parent, inode.name, state.now()) if parent else None
         if parent is None or row is None or row.stat is None or inode.is_directory:
             return False
         entry = self._entries.of_row(parent, row)

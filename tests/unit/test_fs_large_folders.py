@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio.testing
 
-from s3posixfs.fs.attributes import FileAttributes
+from s3posixfs.core.objectstore import ObjectStore
+from s3posixfs.core.types import ListPage
+from s3posixfs.fs.attributes import FileAttributes, NoEntry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.listing import LONGEST_SECONDS, PAGE_KEYS, SHARE, Listing, ListingCache
-from tests.filesystem_bed import ROOT, Bed, filesystem_bed
+from tests.filesystem_bed import BUCKET, PLAIN, ROOT, Bed, filesystem_bed
 from tests.unit.test_fs_requests import counted
 
 TTL = 1.0
@@ -118,3 +121,77 @@ async def test_who_goes_through_a_large_folder_may_take_long(tmp_path: Path) -> 
         found = await bed.fs.lookup(folder, b"02998", scanner)
         assert found.attributes.size == 3
         await bed.fs.releasedir(handle)
+
+
+async def listed_large(bed: Bed, pages: int) -> int:
+    """A folder of several pages that other hosts filled, whose listing has grown old."""
+    for number in range(pages * PAGE_KEYS):
+        bed.put(f"d/{number:05}")
+    bed.pass_time(60)
+    folder = (await bed.walk("d")).inode
+    await bed.list("d")
+    bed.pass_time()
+    return folder
+
+
+async def test_a_slow_scan_asks_for_each_part_of_a_listing_once(tmp_path: Path) -> None:
+    """Not for all of it each time that it has grown old: that would be a square."""
+    pages, per_second = 5, 500
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        folder = await listed_large(bed, pages)
+        with counted(bed) as made:
+            for number in range(pages * PAGE_KEYS):
+                await bed.fs.lookup(folder, b"%05d" % number, ROOT)
+                if number % per_second == per_second - 1:
+                    bed.pass_time()
+        renewals = pages * PAGE_KEYS // per_second
+        assert made["head"] < pages * PAGE_KEYS * 1.02
+        assert made["list_objects"] < 2.5 * renewals
+
+
+async def test_a_part_asked_for_again_shows_what_is_there_now(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        folder = await listed_large(bed, 2)
+        bed.put("d/00004", b"changed")
+        bed.put("d/00005/inside")
+        await bed.store.delete(BUCKET, "d/00006")
+        for number in range(4):
+            await bed.fs.lookup(folder, b"%05d" % number, ROOT)
+        assert (await bed.fs.lookup(folder, b"00004", ROOT)).attributes.size == 7
+        found = await bed.fs.lookup(folder, b"00005", ROOT)
+        assert found.attributes.is_directory
+        with pytest.raises(NoEntry):
+            await bed.fs.lookup(folder, b"00006", ROOT)
+        listing = bed.fs._state.table.get(folder).listing
+        assert listing is not None
+        row = listing.get(b"00007")
+        assert row is not None
+        assert row.fetched_at > listing.started_at, "nothing was asked for again"
+
+
+async def test_own_changes_are_newer_than_a_part_that_is_asked_for(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        folder = await listed_large(bed, 2)
+        listing = bed.fs._state.table.get(folder).listing
+        assert listing is not None
+        former = listing
+        bed.put("d/new", b"new")
+        of_own = (await bed.store.list_objects(BUCKET, prefix="d/new")).objects[0]
+
+        class Slow:
+            """Answers with what there was before the mount's own changes."""
+
+            async def list_objects(self, *arguments: Any, **options: Any) -> ListPage:
+                page = await bed.store.list_objects(*arguments, **options)
+                former.put(b"00001", of_own, now)
+                former.remove(b"00002")
+                return page
+
+        now = bed.fs._state.now()
+        await listing.renew(cast(ObjectStore, Slow()), BUCKET, "d/", 0, now, TTL)
+        assert [row.stat for row in (listing.get(b"00001"),) if row] == [of_own]
+        assert listing.get(b"00002") is None
+        third = listing.get(b"00003")
+        assert third is not None
+        assert third.fetched_at == now
+        assert listing.get(b"new") is None, "positions are offsets of who reads the folder"

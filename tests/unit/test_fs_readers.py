@@ -11,6 +11,7 @@ import pytest
 
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import ObjectStat
+from s3posixfs.fs.attributes import NoEntry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.habits import STREAK
 from tests.filesystem_bed import PLAIN, Bed, filesystem_bed
@@ -79,6 +80,28 @@ async def test_reading_files_costs_a_request_each(tmp_path: Path) -> None:
             for number in range(COUNT - 1, COUNT - 21, -1):
                 assert await read(bed, folder, f"{number:03}") == b"%03d" % number
         assert made == {"get": 20}
+
+
+async def test_reading_files_that_no_listing_shows_costs_two(tmp_path: Path) -> None:
+    """The content, and one listing for the owner and for what would hide the file."""
+    async with filesystem_bed(tmp_path, capabilities=PLAIN, wrap=ownerless) as bed:
+        folder = await folder_of(bed)
+        bed.fs._state.table.get(folder).large = True
+        bed.fs._state.listings.drop(bed.fs._state.table.get(folder))
+        for number in range(STREAK):
+            assert await read(bed, folder, f"{number:03}") == b"%03d" % number
+        with counted(bed) as made:
+            for number in range(COUNT - 1, COUNT - 21, -1):
+                assert await read(bed, folder, f"{number:03}") == b"%03d" % number
+        assert made == {"get": 20, "list_objects": 20}
+        bed.put("d/010/inside")
+        assert (await bed.fs.lookup(folder, b"010", READER)).attributes.is_directory
+        for number in range(20):  # between `011` and `011/`
+            bed.put(f"d/011-{number}")
+        bed.put("d/011/inside")
+        assert (await bed.fs.lookup(folder, b"011", READER)).attributes.is_directory
+        with pytest.raises(NoEntry):
+            await bed.fs.lookup(folder, b"none", READER)
 
 
 async def test_what_is_replaced_between_stat_and_open_is_seen(tmp_path: Path) -> None:
