@@ -1,6 +1,7 @@
 """The control socket of a running mount: one JSON request a connection, one JSON answer.
 
-The socket's mode (0600) is its access control: only root, or the user who mounted, may ask.
+This is the daemon's end; :mod:`s3posixfs.cli.control_client` asks. The socket's mode (0600) is its
+access control: only root, or the user who mounted, may ask.
 """
 
 from __future__ import annotations
@@ -88,32 +89,3 @@ async def serve_control(
             task_status.started()
     finally:
         _remove(path)
-
-
-def ask(path: Path, command: str, *, seconds: float = 10.0, **fields: Any) -> dict[str, Any] | None:
-    """The answer of a running mount; ``None`` where none is listening.
-
-    Raises TimeoutError when it does not answer within ``seconds``.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(seconds)
-        try:
-            connection.connect(os.fspath(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        except PermissionError:
-            raise OperatorError(
-                f"the control socket {path} is closed to you; ask as root, or as who mounted"
-            ) from None
-        connection.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
-        received = bytearray()
-        while not received.endswith(b"\n"):
-            data = connection.recv(65536)
-            if not data:
-                break
-            received += data
-    try:
-        answer = json.loads(received)
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None

@@ -1,7 +1,8 @@
 """The mount daemon: wires credentials, client, filesystem and FUSE, and reports when it answers.
 
 Run as ``python -m s3posixfs.cli.daemon SOURCE MOUNTPOINT FD`` by ``s3posixfs mount``, which writes
-the options as JSON to its standard input and reads one line of JSON from FD. It never forks.
+the options as JSON to its standard input and reads one line of JSON from FD. It never forks, and
+leaves the session of who mounts once it has mounted.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ from s3posixfs.cli.mount_request import (
     filesystem_config,
     find_endpoint,
     optional_path,
-    staging_settings,
 )
 from s3posixfs.cli.mountpoints import control_socket
 from s3posixfs.cli.notify import Notifier
@@ -54,8 +54,9 @@ from s3posixfs.credentials.provider import CredentialsError, CredentialsProvider
 from s3posixfs.credentials.refresher import Refresher
 from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import MemoryBudget
+from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.reader import Readers
-from s3posixfs.data.staging import StagingArea
+from s3posixfs.data.staging import StagingArea, StagingSettings
 from s3posixfs.fs.audit_log import AuditLog
 from s3posixfs.fs.filesystem import FileSystem
 from s3posixfs.fs.signers_s3 import S3Signers, owner_id_of
@@ -132,7 +133,7 @@ class Mount:
                 readers=readers,
                 owed_to=endpoint.url if options.flag("writeback") else None,
                 endpoint=endpoint.url,
-                settings=staging_settings(options),
+                settings=_staging_settings(options),
             )
             stack.callback(staging.close)
             audit = self._audit_log()
@@ -264,6 +265,11 @@ class Mount:
         return {**commands, "options": given}
 
 
+def _staging_settings(options: MountOptions) -> StagingSettings:
+    part_size = options.whole("part_size")
+    return StagingSettings(upload=UploadSettings(put_limit=part_size, part_size=part_size))
+
+
 def _drain_bound(options: MountOptions) -> dict[str, float]:
     """With write-back nothing is lost where a store that is down is not waited for."""
     return {"drain_seconds": options.number("drain_timeout")} if options.flag("writeback") else {}
@@ -361,6 +367,8 @@ def run_in_foreground(data: Mapping[str, Any]) -> None:
 def main() -> int:
     """The daemon's entry point; see the module's text."""
     report = int(sys.argv[3])
+    # Of somebody at a terminal: who mounts ends this process then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     request = MountRequest.from_json(json.load(sys.stdin))
     _set_up_log(request)
 
@@ -374,6 +382,9 @@ def main() -> int:
         nonlocal told
         told = True
         logger.info("mounted %s at %s", request.source, request.mountpoint)
+        # Not earlier: in another process group than mount(8) it would wait at the mountpoint for
+        # the automount that waits for it.
+        os.setsid()
         tell({"ready": True})
 
     try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3posixfs.cli.common import PROGRAM
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.findings import Finding
 from s3posixfs.cli.mountpoints import (
     FILESYSTEM_TYPE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.logs import LEVELS
 from s3posixfs.cli.mountpoints import control_socket, resolve_mountpoint
 from s3posixfs.core.errors import OperatorError

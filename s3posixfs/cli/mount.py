@@ -112,7 +112,8 @@ def _start_daemon(request: dict[str, Any], log_path: Path) -> None:
             stdout=log,
             stderr=log,
             pass_fds=[writing],
-            start_new_session=True,
+            # In this process group until it has mounted: an automount lets only the group of who
+            # serves it, which systemd has mount(8) run in, look at the mountpoint meanwhile.
             cwd="/",
         )
         os.close(writing)
@@ -120,7 +121,11 @@ def _start_daemon(request: dict[str, Any], log_path: Path) -> None:
             raise RuntimeError("no pipe to the daemon")
         process.stdin.write(json.dumps(request).encode())
         process.stdin.close()
-        answer = _await_ready(process, ready)
+        try:
+            answer = _await_ready(process, ready)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
     if answer.get("ready") is True:
         # The daemon outlives this process on purpose.
         process.returncode = 0

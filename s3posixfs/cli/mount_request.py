@@ -10,8 +10,6 @@ from typing import Any, cast
 from s3posixfs.cli.mount_options import MountOptions
 from s3posixfs.cli.mountpoints import default_cache_folder
 from s3posixfs.core.errors import OperatorError
-from s3posixfs.data.parts import UploadSettings
-from s3posixfs.data.staging import StagingSettings
 from s3posixfs.fs.config import Access, AttributesFrom, Conflict, FsConfig, SignAs, Unmapped
 
 DEFAULT_IDENTITIES = Path("/etc/s3posixfs/identities.toml")
@@ -117,12 +115,6 @@ def filesystem_config(request: MountRequest) -> FsConfig:
         writeback_limit=options.whole("writeback_limit"),
         conflict=cast(Conflict, options.text("conflict")),
     )
-
-
-def staging_settings(options: MountOptions) -> StagingSettings:
-    """How files are kept here and uploaded."""
-    part_size = options.whole("part_size")
-    return StagingSettings(upload=UploadSettings(put_limit=part_size, part_size=part_size))
 
 
 def sts_url(options: MountOptions, endpoint: Endpoint) -> str:

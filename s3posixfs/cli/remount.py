@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s3posixfs.cli.common import note
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.generic_options import READ_ONLY_FLAG, remount_flags
 from s3posixfs.cli.mount_options import given_values, split_commas
 from s3posixfs.cli.mountpoints import FILESYSTEM_TYPE, control_socket, mount_at

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from s3posixfs.cli.common import echo_json, echo_table, json_option
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.mountpoints import (
     FILESYSTEM_TYPE,
     control_socket,

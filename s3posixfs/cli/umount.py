@@ -6,17 +6,15 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from s3posixfs.cli.common import note
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.mountpoints import (
     FILESYSTEM_TYPE,
     control_socket,
@@ -25,6 +23,7 @@ from s3posixfs.cli.mountpoints import (
     resolve_mountpoint,
     unmount_lazily,
 )
+from s3posixfs.cli.progress import waiting
 from s3posixfs.core.errors import OperatorError
 
 # A wait shorter than this needs no progress bar.
@@ -90,16 +89,8 @@ def _upload_everything(socket: Path) -> str | None:
     Raises OperatorError where data would be lost.
     """
     started = time.monotonic()
-    console = Console(stderr=True)
-    bar = Progress(
-        *(TextColumn("uploading"), BarColumn(), TextColumn("{task.fields[left]}")),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("uploading", total=None, left="")
-    shown = False
-    try:
+    show: Callable[[str], None] | None = None
+    with ExitStack() as stack:
         while True:
             answer = _drained(socket)
             if answer is None or not answer.get("dirty_files"):
@@ -111,15 +102,10 @@ def _upload_everything(socket: Path) -> str | None:
                 raise OperatorError(
                     f"not unmounted, data is still staged: {failed}; mend it and try again"
                 )
-            if not shown and time.monotonic() - started > _PATIENCE_SECONDS:
-                bar.start()
-                shown = True
-            bar.update(
-                task, left=f"{answer['dirty_files']} files, {answer['dirty_bytes']:,} bytes left"
-            )
-    finally:
-        if shown:
-            bar.stop()
+            if show is None and time.monotonic() - started > _PATIENCE_SECONDS:
+                show = stack.enter_context(waiting("uploading"))
+            if show is not None:
+                show(f"{answer['dirty_files']} files, {answer['dirty_bytes']:,} bytes left")
 
 
 def unmount(path: Path, *, leave_kept: bool = False) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.mountpoints import control_socket
 from tests.mount.bed import BUCKET, Bed, add_people
 from tests.mount.conftest import SECONDS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -128,6 +130,27 @@ def test_in_the_background_it_returns_when_the_mount_answers(
         subprocess.run([PROGRAM, "umount", str(mount.mountpoint)], timeout=60, check=False)
         mount.free()
     assert not is_mounted(mount.mountpoint)
+
+
+def test_who_interrupts_it_leaves_no_daemon_behind(bed: Bed, open_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        mount = bed.mount(open_folder, options=options)
+        mount.mountpoint.mkdir()
+        mounting = subprocess.Popen(
+            mount.command(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        silent.settimeout(30)
+        connection, _ = silent.accept()  # the daemon's: it waits for an answer from here on
+        with connection:
+            os.killpg(mounting.pid, signal.SIGINT)  # as a terminal does
+            said = mounting.communicate(timeout=30)[1]
+            assert mounting.returncode == 130
+            assert "Traceback" not in said
+            connection.settimeout(15)  # sooner than a daemon gives up by itself
+            while connection.recv(65536):
+                pass  # until it has ended
+        assert not is_mounted(mount.mountpoint)
 
 
 def test_a_prefix_is_mounted_and_nothing_beside_it(

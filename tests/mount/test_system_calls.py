@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from s3posixfs.cli.control import ask
+from s3posixfs.cli.control_client import ask
 from s3posixfs.cli.mountpoints import control_socket
 from tests.mount.bed import Bed
 from tests.mount.mount_process import DaemonProcess

@@ -102,6 +102,19 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.parametrize("module", ["mount_helper", "mount", "umount_helper", "status"])
+def test_what_runs_beside_the_daemon_loads_none_of_its_parts(module: str) -> None:
+    script = (
+        f"import sys, s3posixfs.cli.{module};"
+        "print([m for m in ('awscrt', 'botocore', 'pyfuse3', 'rich', 'ssl', 'trio') "
+        "if m in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    assert shown == "[]\n"
+
+
 def test_help_loads_no_command() -> None:
     script = (
         "import sys; from s3posixfs.cli.main import run; run(['--help']);"
