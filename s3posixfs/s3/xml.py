@@ -7,7 +7,7 @@ namespace, as stores differ in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
@@ -109,20 +109,14 @@ def parse_listing(data: bytes | memoryview) -> ListPage:
     """
     text = bytes(data)
     legal = _IMPOSSIBLE.sub(b"?", text)
-    root = parse(legal)
-    if local_name(root) != "ListBucketResult":
-        raise S3Error("InvalidResponse", f"a listing was asked for, not {local_name(root)!r}")
+    root, rows = _rows(legal)
     encoded = False
     truncated = False
     token: str | None = None
     prefixes: list[str] = []
-    listed: list[Any] = []
     namespace = root.tag[: root.tag.rfind("}") + 1]
-    contents, common = f"{namespace}Contents", f"{namespace}CommonPrefixes"
+    common = f"{namespace}CommonPrefixes"
     for child in root:
-        if child.tag == contents:
-            listed.append(child)
-            continue
         if child.tag == common:
             prefixes.append(fields(child).get("Prefix", ""))
             continue
@@ -137,69 +131,98 @@ def parse_listing(data: bytes | memoryview) -> ListPage:
         raise S3Error("InvalidResponse", "the store's XML has control characters in keys")
     if truncated and token is None:
         raise S3Error("InvalidResponse", "a listing that goes on has no continuation token")
-    encoding = root.getroottree().docinfo.encoding or "UTF-8"
-    rows = listing_rows.cut(legal, encoding, len(listed))
-    if rows is None:
-        rows = [_row(element) for element in listed]
-    owners: dict[tuple[str, str], Owner] = {}
-    try:
-        objects = tuple([_listed(cells, meta, encoded, owners) for cells, meta in rows])
-    except KeyError as error:
-        raise S3Error("InvalidResponse", f"a listed object has no {error.args[0]}") from None
+    objects = _objects(rows, encoded)
     if encoded:
         prefixes = [_decoded(prefix) for prefix in prefixes]
     return ListPage(objects, tuple(prefixes), token if truncated else None)
 
 
-def _row(contents: Any) -> listing_rows.Row:
-    """The cells of one row, as ``listing_rows.cut`` has them."""
+_Stated = tuple[dict[str, str], str | None]  # user metadata, content type
+
+
+def _rows(data: bytes) -> tuple[Any, list[tuple[listing_rows.Cells, _Stated | None]]]:
+    """The root of a listing, and of each of its rows the cells and the metadata."""
+    found = listing_rows.cut(data)
+    if found is not None:
+        rows, rest = found
+        root = parse(rest)
+        encoding = root.getroottree().docinfo.encoding or "UTF-8"
+        # Rows of which something was around are none: a comment, another element.
+        if len(_listed(root)) == 1 and encoding.upper() in ("UTF-8", "US-ASCII", "ASCII"):
+            stated: dict[str, _Stated | None] = {"": None}
+            for row in rows:
+                if row[8] not in stated:
+                    stated[row[8]] = _stated(listing_rows.pairs(row[8]))
+            return root, [(row, stated[row[8]]) for row in rows]
+    root = parse(data)
+    return root, [_row(element) for element in _listed(root)]
+
+
+def _listed(root: Any) -> list[Any]:
+    if local_name(root) != "ListBucketResult":
+        raise S3Error("InvalidResponse", f"a listing was asked for, not {local_name(root)!r}")
+    namespace = root.tag[: root.tag.rfind("}") + 1]
+    return list(root.iterchildren(f"{namespace}Contents"))
+
+
+def _row(contents: Any) -> tuple[listing_rows.Cells, _Stated | None]:
+    """A row of the document, with the cells that ``listing_rows.cut`` has."""
     cells: dict[str, str] = {}
-    metadata: dict[str, str] | None = None
+    stated: _Stated | None = None
     for cell in contents:
         name = local_name(cell)
         if name == "Owner":
             cells.update(fields(cell))
         elif name == "UserMetadata":
-            metadata = fields(cell)
+            stated = _stated(fields(cell).items())
         else:
             cells[name] = cell.text or ""
-    return cells, metadata
+    for name in ("Key", "LastModified", "Size"):
+        if name not in cells:
+            raise S3Error("InvalidResponse", f"a listed object has no {name}")
+    row = (cells["Key"], cells["LastModified"], cells.get("ETag", ""), cells["Size"])
+    owner = (cells.get("ID", ""), cells.get("DisplayName", ""))
+    return (*row, cells.get("StorageClass", ""), *owner, "", ""), stated
 
 
-def _listed(
-    cells: dict[str, str],
-    stated: dict[str, str] | None,
-    encoded: bool,
-    owners: dict[tuple[str, str], Owner],
-) -> ObjectStat:
-    owner: Owner | None = None
-    identifier = cells.get("ID")
-    if identifier:
-        display = cells.get("DisplayName", "")
-        owner = owners.get((identifier, display))
-        if owner is None:
-            owner = owners[identifier, display] = Owner(identifier, display)
-    metadata: dict[str, str] | None = None
+def _stated(pairs: Iterable[tuple[str, str]]) -> _Stated:
+    metadata: dict[str, str] = {}
     content_type: str | None = None
-    if stated is not None:
-        metadata = {}
-        for name, text in stated.items():
-            name = name.lower()
-            if name.startswith(_META_PREFIX):
-                metadata[name[len(_META_PREFIX) :]] = text
-            elif name == "content-type":
-                content_type = text or None
-    key, etag = cells["Key"], cells.get("ETag", "")
-    return ObjectStat(
-        _decoded(key) if encoded else key,
-        _int(cells["Size"], "a listed object's size"),
-        unquote_etag(etag),
-        parse_time(cells["LastModified"]),
-        owner,
-        metadata,
-        content_type,
-        cells.get("StorageClass"),
-    )
+    for name, text in pairs:
+        name = name.lower()
+        if name.startswith(_META_PREFIX):
+            metadata[name[len(_META_PREFIX) :]] = text
+        elif name == "content-type":
+            content_type = text or None
+    return metadata, content_type
+
+
+def _objects(
+    rows: Iterable[tuple[listing_rows.Cells, _Stated | None]], encoded: bool
+) -> tuple[ObjectStat, ...]:
+    owners: dict[tuple[str, str], Owner] = {}
+    objects: list[ObjectStat] = []
+    for cells, stated in rows:
+        key, modified, etag, size, storage, identifier, display, storage_after, _, *_ = cells
+        owner: Owner | None = None
+        if identifier:
+            owner = owners.get((identifier, display))
+            if owner is None:
+                owner = owners[identifier, display] = Owner(identifier, display)
+        metadata, content_type = stated if stated is not None else (None, None)
+        objects.append(
+            ObjectStat(
+                _decoded(key) if encoded else key,
+                _int(size, "a listed object's size"),
+                unquote_etag(etag),
+                parse_time(modified),
+                owner,
+                metadata,
+                content_type,
+                storage or storage_after or None,
+            )
+        )
+    return tuple(objects)
 
 
 def parse_buckets(data: bytes | memoryview) -> tuple[BucketStat, ...]:

@@ -174,22 +174,34 @@ TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"),
     max_size=12,
 )
+OWNER = st.dictionaries(st.sampled_from(["ID", "DisplayName"]), TEXT).map(
+    lambda cells: dict(sorted(cells.items(), reverse=True))
+)
+METADATA = st.dictionaries(
+    st.sampled_from(["X-Amz-Meta-mode", "x-amz-meta-Key", "content-type", "Key"]), TEXT
+)
+TIME = "2026-11-30T13:15:38.123Z"
+# In the orders that stores have, and in others.
+ORDERS = st.sampled_from(
+    [
+        ["Key", "LastModified", "ETag", "Size", "StorageClass", "Owner", "Type"],
+        ["Key", "LastModified", "ETag", "ChecksumAlgorithm", "ChecksumType", "Size", "Owner"],
+        ["Key", "LastModified", "ETag", "Size", "Owner", "StorageClass", "UserMetadata"],
+        ["Size", "Key", "UserMetadata", "ETag", "LastModified", "StorageClass"],
+    ]
+)
 CELLS = st.fixed_dictionaries(
-    {"Key": TEXT, "Size": st.integers(0, 10**13).map(str)},
+    {"Key": TEXT, "Size": st.integers(0, 10**13).map(str), "ETag": TEXT.map('"{}"'.format)},
     optional={
-        "ETag": TEXT.map(lambda text: f'"{text}"'),
-        "StorageClass": TEXT,
-        "Owner": st.dictionaries(st.sampled_from(["ID", "DisplayName"]), TEXT),
-        "UserMetadata": st.dictionaries(
-            st.sampled_from(["X-Amz-Meta-mode", "x-amz-meta-Key", "content-type", "Key"]),
-            TEXT,
-        ),
+        **dict.fromkeys(["StorageClass", "Type", "ChecksumAlgorithm", "ChecksumType"], TEXT),
+        "Owner": OWNER,
+        "UserMetadata": METADATA,
     },
 )
 
 
 def escaped(text: str, quote: str) -> str:
-    return escape(text, {'"': quote, "'": "&#39;"})
+    return escape(text, {'"': quote, "'": "&apos;"})
 
 
 def element(name: str, value: object, quote: str) -> str:
@@ -201,24 +213,62 @@ def element(name: str, value: object, quote: str) -> str:
 
 @given(
     rows=st.lists(CELLS, max_size=4),
-    quote=st.sampled_from(["&quot;", "&#34;", '"', "&#x22;"]),
-    more=st.sampled_from(["", "<!-- <Contents> -->", "<Owner a='b'/>", "<x:y xmlns:x='z'/>"]),
+    order=ORDERS,
+    quote=st.sampled_from(["&quot;", '"', "&#34;", "&#x22;"]),
+    between=st.sampled_from(["", "<!-- <Contents> -->", "<CommonPrefixes/>", "\n", "</Contents>"]),
+    around=st.sampled_from(["", "<!--{}-->", "<Other>{}</Other>", "<Other><![CDATA[{}]]></Other>"]),
 )
 def test_rows_cut_out_of_the_text_are_those_of_the_document(
-    rows: list[dict[str, object]], quote: str, more: str
+    rows: list[dict[str, object]], order: list[str], quote: str, between: str, around: str
 ) -> None:
-    contents = "".join(
+    contents = between.join(
         "<Contents>"
-        + "".join(element(name, value, quote) for name, value in row.items())
-        + "<LastModified>2026-11-30T13:15:38.123Z</LastModified>"
-        + f"{more}</Contents>"
+        + "".join(
+            element(name, {**row, "LastModified": TIME}[name], quote)
+            for name in order
+            if name in row or name == "LastModified"
+        )
+        + "</Contents>"
         for row in rows
     )
+    contents = around.replace("{}", contents) if around else contents
     data = f"<ListBucketResult xmlns='urn:x'>{contents}</ListBucketResult>".encode()
-    found = xml.parse_listing(data)
+
+    def listed() -> object:
+        try:
+            return xml.parse_listing(data)
+        except S3Error as error:
+            return error.message
+
+    found = listed()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing_rows, "cut", lambda *_: None)
-        assert xml.parse_listing(data) == found
-    assert [row.key for row in found.objects] == [row["Key"] for row in rows]
-    if not more and quote != "&#x22;":
-        assert listing_rows.cut(data, "UTF-8", len(rows)) is not None
+        patch.setattr(listing_rows, "cut", lambda _: None)
+        assert listed() == found
+    usual = order[0] == "Key" and quote in ("&quot;", '"') and not between
+    if rows and usual:
+        assert listing_rows.cut(data) is not None
+        if not around:
+            assert isinstance(found, ListPage)
+            assert [stat.key for stat in found.objects] == [row["Key"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        *("&#1;", "&nbsp;", "&", "]]>", "\x01", "\ufffe", "<Key>b</Key>", "a\rb", "&lt"),
+        *("<![CDATA[a]]>", "<!-- a -->", "<?a?>", "</Key><Key>"),
+    ],
+)
+def test_what_the_parser_would_not_take_as_it_is_is_left_to_it(inside: str) -> None:
+    row = f"<Key>a{inside}</Key><LastModified>{TIME}</LastModified><ETag>e</ETag><Size>1</Size>"
+    data = f"<ListBucketResult><Contents>{row}</Contents></ListBucketResult>".encode()
+    assert listing_rows.cut(data) is None
+
+
+def test_bytes_that_are_no_utf8_are_left_to_the_parser() -> None:
+    row = f"<Key>\xe9</Key><LastModified>{TIME}</LastModified><ETag>e</ETag><Size>1</Size>"
+    text = f"<ListBucketResult><Contents>{row}</Contents></ListBucketResult>"
+    assert listing_rows.cut(text.encode("latin-1")) is None
+    data = '<?xml version="1.0" encoding="iso-8859-1"?>' + text
+    assert xml.parse_listing(data.encode("latin-1")).objects[0].key == "\xe9"
+    assert xml.parse_listing(data.encode()).objects[0].key == "\xc3\xa9"
