@@ -5,7 +5,8 @@
 The mounts take turns; a figure is the median of the rounds with half of the range, a ratio is of
 our writeback=off. "limit" is the plain client of the same work (requests signed beforehand, bare
 sockets), or the local filesystem. The kernel's cache is dropped before what is to be cold, and what
-is read was put by another client. rclone and our writeback=on acknowledge before S3 has it.
+is read was put by another client. Each job waits until what the one before left is done. rclone
+and our writeback=on acknowledge before S3 has it.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ from benchmarks.stores import cpu_seconds, memory_mib
 LOCAL = "local"  # the filesystem of the benchmark's folder
 PLAIN = "plain client"
 _PAUSE = 1.5  # seconds; longer than any of the mounts remembers attributes for
+# A store is at rest that uses less than this share of one processor, seen over a while; it gets
+# this long to come to rest. Uploads after an early answer and garbage are work of the job that
+# left them.
+_REST_SHARE, _LOOK_SECONDS, _REST_SECONDS = 0.2, 0.3, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ def _round(site: Site, mount: Running, given: str, plan: Plan, results: Results)
 
     for job in plan.jobs:
         try:
+            _rest(lambda: sum(cpu()))
             sample = _sample(job, place, cpu)
         except (OSError, RuntimeError) as error:
             results.failures.append(f"{name}, {job.title}: {error}")
@@ -131,6 +136,7 @@ def _local_round(place: Place, plan: Plan, results: Results) -> None:
 def _sample(job: Job, place: Place, cpu: Callable[[], tuple[float, float]]) -> Sample:
     if job.before is not None:
         job.before(place)
+        os.sync()
     if job.cold:
         drop_caches()
     before = cpu()
@@ -143,6 +149,18 @@ def _sample(job: Job, place: Place, cpu: Callable[[], tuple[float, float]]) -> S
     if job.by_itself:
         units *= seconds
     return Sample(units / seconds, daemon / units * 1000, store / units * 1000)
+
+
+def _rest(cpu: Callable[[], float]) -> None:
+    """Return when daemon and store have nothing left to do, or have had long enough for it."""
+    end = time.monotonic() + _REST_SECONDS
+    before = cpu()
+    while time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS)
+        now = cpu()
+        if now - before < _REST_SHARE * _LOOK_SECONDS:
+            return
+        before = now
 
 
 def drop_caches() -> None:

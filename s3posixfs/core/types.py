@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +21,23 @@ class Credentials:
     expires_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PosixOwner:
     """The uid and gid that an S3 user has on hosts."""
 
-    uid: int
-    gid: int
+    uid: Final[int]
+    gid: Final[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Owner:
     """An S3 ``<Owner>``: the ID is what identity is keyed on, the name is for people."""
 
-    id: str
-    display_name: str = ""
+    id: Final[str]
+    display_name: Final[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ObjectStat:
     """What a HEAD, a GET or one row of a listing says of an object.
 
@@ -47,15 +48,15 @@ class ObjectStat:
     are those of :data:`KEPT_HEADERS` that the object has, ``None`` where a listing left them out.
     """
 
-    key: str
-    size: int
-    etag: str
-    last_modified: float
-    owner: Owner | None = None
-    metadata: Mapping[str, str] | None = None
-    content_type: str | None = None
-    storage_class: str | None = None
-    headers: Mapping[str, str] | None = None
+    key: Final[str]
+    size: Final[int]
+    etag: Final[str]
+    last_modified: Final[float]
+    owner: Final[Owner | None] = None
+    metadata: Final[Mapping[str, str] | None] = None
+    content_type: Final[str | None] = None
+    storage_class: Final[str | None] = None
+    headers: Final[Mapping[str, str] | None] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ObjectVersion:
     """An object as it was when it was opened.
 
@@ -13,7 +14,7 @@ class ObjectVersion:
     bytes.
     """
 
-    bucket: str
-    key: str
-    etag: str
-    size: int
+    bucket: Final[str]
+    key: Final[str]
+    etag: Final[str]
+    size: Final[int]

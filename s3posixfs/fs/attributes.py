@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
+from typing import Final
 
 from s3posixfs.core.types import ObjectStat
 
@@ -11,18 +12,18 @@ NS = 1_000_000_000
 PERMISSIONS = 0o7777
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Attributes:
     """Owner, mode with file type, size in bytes, times in ns since the epoch."""
 
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    atime_ns: int
-    ctime_ns: int
-    rdev: int = 0
+    mode: Final[int]
+    uid: Final[int]
+    gid: Final[int]
+    size: Final[int]
+    mtime_ns: Final[int]
+    atime_ns: Final[int]
+    ctime_ns: Final[int]
+    rdev: Final[int] = 0
 
     def resized(self, size: int) -> Attributes:
         """The same with another size. As the next, three times as fast as ``replace``."""
@@ -45,7 +46,7 @@ class Attributes:
         return stat.S_ISDIR(self.mode)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Entry:
     """A file as S3 was seen to have it.
 
@@ -56,11 +57,11 @@ class Entry:
     this mount last wrote it as, for as long as S3 has not named the owner.
     """
 
-    attributes: Attributes
-    stat: ObjectStat | None
-    fetched_at: float
-    exact: bool
-    writer: str | None = None
+    attributes: Final[Attributes]
+    stat: Final[ObjectStat | None]
+    fetched_at: Final[float]
+    exact: Final[bool]
+    writer: Final[str | None] = None
 
     @property
     def whole(self) -> bool:
@@ -68,17 +69,17 @@ class Entry:
         return self.stat is None or self.stat.metadata is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class FileAttributes:
     """The answer to lookup and getattr. ``entry_valid`` and ``attributes_valid`` are seconds for
     which the kernel may remember the name and the attributes; ``blocks`` are of 512 bytes."""
 
-    inode: int
-    attributes: Attributes
-    links: int
-    blocks: int
-    entry_valid: float
-    attributes_valid: float
+    inode: Final[int]
+    attributes: Final[Attributes]
+    links: Final[int]
+    blocks: Final[int]
+    entry_valid: Final[float]
+    attributes_valid: Final[float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 
 def groups_of_process(pid: int) -> frozenset[int]:
@@ -20,15 +21,15 @@ def groups_of_process(pid: int) -> frozenset[int]:
     return frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Caller:
     """Effective user and group of the calling process; ``groups_of`` is asked only when the
     answer depends on supplementary groups."""
 
-    uid: int
-    gid: int
-    pid: int = 0
-    groups_of: Callable[[int], frozenset[int]] = groups_of_process
+    uid: Final[int]
+    gid: Final[int]
+    pid: Final[int] = 0
+    groups_of: Final[Callable[[int], frozenset[int]]] = groups_of_process
 
     @property
     def is_root(self) -> bool:

@@ -131,8 +131,8 @@ class Directories:
             await load_page(self._state, inode, listing)
 
     def _look_ahead(self, inode: Inode, listing: Listing, position: int) -> None:
-        """Who has read half a page and more gets the next one without waiting for it."""
-        if listing.complete or listing.ahead or position < PAGE_KEYS // 2:
+        """Who has read more than a few names gets the next page without waiting for it."""
+        if listing.complete or listing.ahead or position < PAGE_KEYS // 8:
             return
         if len(listing.rows) - position <= PAGE_KEYS:
             listing.ahead = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -26,13 +27,13 @@ GAP = 8
 NOWHERE = -1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Row:
     """A name and its object; ``stat`` is ``None`` for a directory."""
 
-    name: bytes
-    stat: ObjectStat | None
-    fetched_at: float
+    name: Final[bytes]
+    stat: Final[ObjectStat | None]
+    fetched_at: Final[float]
 
 
 class Scan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import httptools
 
@@ -24,13 +25,13 @@ _MONTHS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Response:
     """An answer: status, headers (names in lower case, repeated ones joined by a comma), body."""
 
-    status: int
-    headers: dict[str, str]
-    body: memoryview = field(repr=False)
+    status: Final[int]
+    headers: Final[dict[str, str]]
+    body: Final[memoryview] = field(repr=False)
 
     @property
     def date(self) -> float:

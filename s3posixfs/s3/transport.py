@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -42,7 +43,7 @@ RESULTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class S3Request:
     """What is asked for. ``query`` is as on the wire, percent-encoded, without the ``?``.
 
@@ -51,15 +52,15 @@ class S3Request:
     answer, too.
     """
 
-    method: str
-    bucket: str = ""
-    key: str = ""
-    query: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    body: Body = b""
-    limit: int = MAX_XML_BYTES
-    timeout: float = 30.0
-    accepts: tuple[int, ...] = ()
+    method: Final[str]
+    bucket: Final[str] = ""
+    key: Final[str] = ""
+    query: Final[str] = ""
+    headers: Final[tuple[tuple[str, str], ...]] = ()
+    body: Final[Body] = b""
+    limit: Final[int] = MAX_XML_BYTES
+    timeout: Final[float] = 30.0
+    accepts: Final[tuple[int, ...]] = ()
 
     @property
     def kind(self) -> str:
@@ -68,12 +69,12 @@ class S3Request:
         return f"{self.method} {subject}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Answer:
     """An answer, and whether an attempt before it ended without one (see :class:`Refused`)."""
 
-    response: Response
-    repeated: bool
+    response: Final[Response]
+    repeated: Final[bool]
 
 
 @dataclass(slots=True)

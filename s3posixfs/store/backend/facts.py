@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
@@ -33,7 +33,7 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * _NANOSECONDS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StoredFacts:
     """Facts as kept: with the state of the file that they speak of.
 
@@ -43,14 +43,14 @@ class StoredFacts:
     sidecar. ``upload_id`` is the multipart upload that made the object.
     """
 
-    facts: ObjectFacts
-    size: int
-    mtime_ns: int
-    last_modified_ns: int
-    file_uid: int
-    file_gid: int
-    inode: int = 0
-    upload_id: str = ""
+    facts: Final[ObjectFacts]
+    size: Final[int]
+    mtime_ns: Final[int]
+    last_modified_ns: Final[int]
+    file_uid: Final[int]
+    file_gid: Final[int]
+    inode: Final[int] = 0
+    upload_id: Final[str] = ""
 
 
 def pack_sizes(sizes: tuple[int, ...] | None) -> list[list[int]] | None:

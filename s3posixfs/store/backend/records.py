@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from s3posixfs.core.types import PosixOwner
 
@@ -25,7 +26,7 @@ KEPT_HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ObjectFacts:
     """What S3 knows of an object besides its key, its bytes and its time.
 
@@ -36,19 +37,19 @@ class ObjectFacts:
     as bytes, where the whole's is ``COMPOSITE`` of them.
     """
 
-    owner_id: str
-    owner: PosixOwner
-    etag: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    checksum_type: str | None = None
-    part_sizes: tuple[int, ...] | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    part_digests: bytes = b""
+    owner_id: Final[str]
+    owner: Final[PosixOwner]
+    etag: Final[str] = ""
+    metadata: Final[Mapping[str, str]] = field(default_factory=dict)
+    headers: Final[Mapping[str, str]] = field(default_factory=dict)
+    checksums: Final[Mapping[str, str]] = field(default_factory=dict)
+    checksum_type: Final[str | None] = None
+    part_sizes: Final[tuple[int, ...] | None] = None
+    tags: Final[Mapping[str, str]] = field(default_factory=dict)
+    part_digests: Final[bytes] = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ObjectRecord:
     """An object as it is stored.
 
@@ -57,20 +58,20 @@ class ObjectRecord:
     this record looks like there, by the kind of row, written once for as long as it is kept.
     """
 
-    key: str
-    size: int
-    etag: str
-    last_modified: float
-    owner_id: str
-    owner: PosixOwner
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    checksum_type: str | None = None
-    part_sizes: tuple[int, ...] | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    part_digests: bytes = b""
-    rows: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    key: Final[str]
+    size: Final[int]
+    etag: Final[str]
+    last_modified: Final[float]
+    owner_id: Final[str]
+    owner: Final[PosixOwner]
+    metadata: Final[Mapping[str, str]] = field(default_factory=dict)
+    headers: Final[Mapping[str, str]] = field(default_factory=dict)
+    checksums: Final[Mapping[str, str]] = field(default_factory=dict)
+    checksum_type: Final[str | None] = None
+    part_sizes: Final[tuple[int, ...] | None] = None
+    tags: Final[Mapping[str, str]] = field(default_factory=dict)
+    part_digests: Final[bytes] = b""
+    rows: Final[dict[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def facts(self) -> ObjectFacts:
         """The facts alone, to be changed with :func:`dataclasses.replace` and stored again."""
