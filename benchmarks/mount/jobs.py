@@ -18,18 +18,20 @@ SMALL = 4096
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much each job does; small work ends after ``seconds`` at the latest."""
+    """How much each job does; small work ends after ``seconds`` at the latest, and the store gets
+    ``rest`` seconds to come to rest before a job."""
 
     large: int
     listed: int
     small: int
     tree: int
     seconds: float
+    rest: float
 
 
-FULL = Sizes(large=512 * MIB, listed=3000, small=800, tree=6400, seconds=6.0)
-QUICK = Sizes(large=128 * MIB, listed=1000, small=200, tree=640, seconds=1.5)
-TINY = Sizes(large=8 * MIB, listed=20, small=16, tree=64, seconds=0.5)
+FULL = Sizes(large=512 * MIB, listed=3000, small=800, tree=6400, seconds=6.0, rest=20.0)
+QUICK = Sizes(large=128 * MIB, listed=1000, small=200, tree=640, seconds=1.5, rest=10.0)
+TINY = Sizes(large=8 * MIB, listed=20, small=16, tree=64, seconds=0.5, rest=0.0)
 
 
 @dataclass(frozen=True, slots=True)

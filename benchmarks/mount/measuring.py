@@ -22,10 +22,9 @@ from benchmarks.stores import cpu_seconds, memory_mib
 LOCAL = "local"  # the filesystem of the benchmark's folder
 PLAIN = "plain client"
 _PAUSE = 1.5  # seconds; longer than any of the mounts remembers attributes for
-# A store is at rest that uses less than this share of one processor, seen over a while; it gets
-# this long to come to rest. Uploads after an early answer and garbage are work of the job that
-# left them.
-_REST_SHARE, _LOOK_SECONDS, _REST_SECONDS = 0.2, 0.3, 20.0
+# A store is at rest that uses less than this share of one processor, seen over a while. Uploads
+# after an early answer and garbage are work of the job that left them.
+_REST_SHARE, _LOOK_SECONDS = 0.2, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _round(site: Site, mount: Running, given: str, plan: Plan, results: Results)
 
     for job in plan.jobs:
         try:
-            _rest(lambda: sum(cpu()))
+            _rest(lambda: sum(cpu()), plan.sizes.rest)
             sample = _sample(job, place, cpu)
         except (OSError, RuntimeError) as error:
             results.failures.append(f"{name}, {job.title}: {error}")
@@ -151,9 +150,9 @@ def _sample(job: Job, place: Place, cpu: Callable[[], tuple[float, float]]) -> S
     return Sample(units / seconds, daemon / units * 1000, store / units * 1000)
 
 
-def _rest(cpu: Callable[[], float]) -> None:
+def _rest(cpu: Callable[[], float], seconds: float) -> None:
     """Return when daemon and store have nothing left to do, or have had long enough for it."""
-    end = time.monotonic() + _REST_SECONDS
+    end = time.monotonic() + seconds
     before = cpu()
     while time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
