@@ -1,4 +1,5 @@
-"""Completion in bash, which cuts words at ``=`` and ``:``, and in fish, of values with commas.
+"""Completion in bash, which cuts words at ``=`` and ``:``, in fish, of values with commas, and in
+zsh, of names that a value follows.
 
 Importing this makes click use them.
 """
@@ -7,7 +8,13 @@ from __future__ import annotations
 
 import os
 
-from click.shell_completion import BashComplete, CompletionItem, FishComplete, add_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ZshComplete,
+    add_completion_class,
+)
 
 # bash cuts words at these, unless COMP_WORDBREAKS is changed.
 _BREAKS = "=:"
@@ -56,5 +63,42 @@ class FishLines(FishComplete):
     )
 
 
+class ZshWords(ZshComplete):
+    """zsh's answers, with no space after ``name=``, and at the second TAB of a shell as well.
+
+    Loaded from ``fpath``, click's script is the function that the first TAB calls; called once
+    more, it would only name the one that it defines.
+    """
+
+    source_template = (
+        ZshComplete.source_template.replace(
+            "    local -a response\n", "    local -a response open open_with_descriptions\n"
+        )
+        .replace(
+            '            if [[ "$descr" == "_" ]]; then\n',
+            '            if [[ "$key" == *[=/,] && "$descr" == "_" ]]; then\n'
+            '                open+=("$key")\n'
+            '            elif [[ "$key" == *[=/,] ]]; then\n'
+            '                open_with_descriptions+=("$key":"$descr")\n'
+            '            elif [[ "$descr" == "_" ]]; then\n',
+        )
+        .replace(
+            '    if [ -n "$completions" ]; then\n',
+            '    if [ -n "$open_with_descriptions" ]; then\n'
+            "        _describe -V unsorted open_with_descriptions -U -S ''\n"
+            "    fi\n\n"
+            '    if [ -n "$open" ]; then\n'
+            "        compadd -U -S '' -V unsorted -a open\n"
+            "    fi\n\n"
+            '    if [ -n "$completions" ]; then\n',
+        )
+        .replace(
+            '    %(complete_func)s "$@"\n',
+            '    compdef %(complete_func)s %(prog_name)s\n    %(complete_func)s "$@"\n',
+        )
+    )
+
+
 add_completion_class(BashWords)
+add_completion_class(ZshWords)
 add_completion_class(FishLines)

@@ -87,6 +87,6 @@ make_venv() {
 }
 
 RUNTIME_PACKAGES=(fuse3 libfuse3-dev pkg-config gcc libc6-dev python3 python3-dev python3-venv)
-TEST_PACKAGES=(attr binutils curl git groff-base libfaketime make mandoc rclone rsync s3cmd s3fs systemd util-linux vagrant)
+TEST_PACKAGES=(attr binutils curl fish git groff-base libfaketime make mandoc rclone rsync s3cmd s3fs systemd util-linux vagrant zsh)
 # Of the test layer against a real Ceph gateway, and of scripts/rgw-up.
 RGW_PACKAGES=(ceph-mon ceph-mgr ceph-osd radosgw ceph-common)

@@ -1,4 +1,4 @@
-"""Completion as a person at a terminal of bash has it: a real shell, real TABs."""
+"""Completion as a person at a terminal has it: real shells, real TABs."""
 
 from __future__ import annotations
 
@@ -20,32 +20,28 @@ from s3posixfs.cli.main import cli
 BIN = Path(sys.executable).parent
 
 
-class Bash:
-    """An interactive bash that has loaded the completion, on a terminal of its own."""
+class Shell:
+    """An interactive shell with a folder of its own, on a terminal of its own."""
 
-    def __init__(self, script: Path) -> None:
+    def __init__(self, home: Path, *words: str, **environment: str) -> None:
         master, slave = pty.openpty()
         self.terminal = master
-        environment = {
-            "PATH": f"{BIN}:/usr/bin:/bin",
-            "TERM": "dumb",
-            "PS1": "",
-            "HOME": str(script.parent),
-            "LC_ALL": "C.UTF-8",
-            "INPUTRC": "/dev/null",
-        }
         self.process = subprocess.Popen(
-            ["/bin/bash", "--norc", "--noprofile", "-i"],
+            ["setsid", "--ctty", *words],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=environment,
-            cwd=script.parent,
-            start_new_session=True,
+            env={
+                "PATH": f"{BIN}:/usr/bin:/bin",
+                "TERM": "dumb",
+                "PS1": "",
+                "HOME": str(home),
+                "LC_ALL": "C.UTF-8",
+                **environment,
+            },
+            cwd=home,
         )
         os.close(slave)
-        self.types(f"bind 'set bell-style none'; source {script}; echo loa''ded\n")
-        self.until("loaded")
 
     def types(self, text: str) -> None:
         os.write(self.terminal, text.encode())
@@ -62,11 +58,11 @@ class Bash:
         return shown
 
     def completed(self, begun: str) -> str:
-        """The command line that a TAB after ``begun`` makes; bash itself says what it is then."""
-        # Ctrl-A, a word that prints the rest, Ctrl-E, Enter.
-        self.types(f"{begun}\t\x01printf '%s|' \x05 END''OF\n")
-        shown = self.until("ENDOF|")
-        return re.sub(r"\s+", " ", shown.splitlines()[-1]).removesuffix("|ENDOF|").replace("|", " ")
+        """The command line that a TAB after ``begun`` makes."""
+        # At Ctrl-G the shell shows its line and begins a new one.
+        self.types(f"{begun}\t\x07")
+        shown = self.until("|END")
+        return shown[: shown.rindex("|END")].rpartition("LINE|")[2]
 
     def close(self) -> None:
         self.process.kill()
@@ -74,15 +70,83 @@ class Bash:
         os.close(self.terminal)
 
 
+def script_of(shell: str) -> str:
+    found = get_completion_class(shell)
+    assert found is not None
+    return found(cli, {}, "s3posixfs", "_S3POSIXFS_COMPLETE").source()
+
+
+class Bash(Shell):
+    def __init__(self, home: Path) -> None:
+        script = home / "completion"
+        script.write_text(script_of("bash"))
+        super().__init__(home, "/bin/bash", "--norc", "--noprofile", "-i", INPUTRC="/dev/null")
+        self.types(f"bind 'set bell-style none'; source {script}; echo loa''ded\n")
+        self.until("loaded")
+
+    def completed(self, begun: str) -> str:
+        """The command line that a TAB after ``begun`` makes; bash itself says what it is then."""
+        # Ctrl-A, a word that prints the rest, Ctrl-E, Enter.
+        self.types(f"{begun}\t\x01printf '%s|' \x05 END''OF\n")
+        shown = self.until("ENDOF|")
+        return re.sub(r"\s+", " ", shown.splitlines()[-1]).removesuffix("|ENDOF|").replace("|", " ")
+
+
+class Zsh(Shell):
+    """Finds the script in ``fpath``, as scripts/install puts it there."""
+
+    def __init__(self, home: Path) -> None:
+        functions = home / "functions"
+        functions.mkdir()
+        (functions / "_s3posixfs").write_text(script_of("zsh"))
+        (home / ".zshrc").write_text(
+            f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -d {home}/dump\n"
+            "setopt no_beep; unsetopt prompt_cr prompt_sp; PS1=\n"
+            'show() { zle -I; print -r -- "LINE|$BUFFER|END"; BUFFER=; }\n'
+            "zle -N show; bindkey '^G' show; print loa''ded\n"
+        )
+        super().__init__(home, "/usr/bin/zsh", "-d", "-i", ZDOTDIR=str(home))
+        self.until("loaded")
+
+
+class Fish(Shell):
+    def __init__(self, home: Path) -> None:
+        configuration = home / ".config" / "fish"
+        (configuration / "completions").mkdir(parents=True)
+        (configuration / "completions" / "s3posixfs.fish").write_text(script_of("fish"))
+        (configuration / "config.fish").write_text(
+            "function fish_prompt; end; function fish_greeting; end\n"
+            'function show; echo "LINE|"(commandline)"|END"; commandline ""; end\n'
+            "bind \\cg show; echo loa''ded\n"
+        )
+        super().__init__(home, "/usr/bin/fish", "-i")
+        self.until("loaded")
+
+
 @pytest.fixture(scope="module")
 def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bash]:
-    script = tmp_path_factory.mktemp("home") / "completion"
-    found = get_completion_class("bash")
-    assert found is not None
-    script.write_text(found(cli, {}, "s3posixfs", "_S3POSIXFS_COMPLETE").source())
-    bash = Bash(script)
+    bash = Bash(tmp_path_factory.mktemp("home"))
     yield bash
     bash.close()
+
+
+@pytest.mark.parametrize("shell", [Zsh, Fish])
+def test_tabs_in_the_other_shells(shell: type[Shell], tmp_path: Path) -> None:
+    terminal = shell(tmp_path)
+    try:
+        # One after the other: zsh loads the script at the first.
+        for begun, completed in (
+            ("s3posixfs docto", "s3posixfs doctor "),
+            ("s3posixfs mount b m -o endp", "s3posixfs mount b m -o endpoint_url="),
+            ("s3posixfs mount b m -o ro,access=po", "s3posixfs mount b m -o ro,access=posix "),
+            (
+                "s3posixfs mount b m -o endpoint_url=http://127.0.0.1:9000,sign_",
+                "s3posixfs mount b m -o endpoint_url=http://127.0.0.1:9000,sign_as=",
+            ),
+        ):
+            assert terminal.completed(begun) == completed
+    finally:
+        terminal.close()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +179,9 @@ def test_every_shell_has_a_script(shell: str) -> None:
     assert f"_S3POSIXFS_COMPLETE={shell}_complete" in text
     # A script of click's that has changed would lose what was put into it.
     assert ("compopt -o nospace" in text) == (shell == "bash")
+    assert (text.count("open_with_descriptions"), text.count("compdef ")) == (
+        (4, 3) if shell == "zsh" else (0, 0)
+    )
     assert ('split -m 1 ","' in text) == (shell == "fish")
 
 
