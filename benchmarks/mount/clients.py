@@ -52,6 +52,11 @@ def ours_writeback(site: Site, mountpoint: Path, folder: Path) -> list[str]:
     return _ours(site, mountpoint, folder / "cache-writeback", "writeback=on")
 
 
+def ours_for_all(site: Site, mountpoint: Path, folder: Path) -> list[str]:
+    """Open to other users than root."""
+    return _ours(site, mountpoint, folder / "cache-ours", "allow_other")
+
+
 def _ours(site: Site, mountpoint: Path, cache: Path, *more: str) -> list[str]:
     options = [
         *(f"endpoint_url={site.url}", f"region={site.region}"),
@@ -93,6 +98,7 @@ def rclone(site: Site, mountpoint: Path, folder: Path) -> list[str]:
 
 OURS = Client("s3posixfs", PROGRAM, ours)
 WRITEBACK = Client("s3posixfs, writeback", PROGRAM, ours_writeback, "here")
+FOR_ALL = Client("s3posixfs", PROGRAM, ours_for_all)
 CLIENTS = (
     OURS,
     WRITEBACK,
