@@ -57,8 +57,8 @@ def stop(bed: Bed) -> str:
     bed.client.run(f"systemctl start {SERVICE}")
     write_and_read(bed, (UNIT,))
     return (
-        f"stopped in {ended - began:.1f} s (TimeoutStopSec {limit}), {written.waiting} of 40 files "
-        "of 512 KiB uploaded meanwhile"
+        f"stopped in {ended - began:.1f} s (TimeoutStopSec {limit}), {written.waiting} of 41 files "
+        "uploaded meanwhile"
     )
 
 

@@ -100,17 +100,20 @@ class Written:
 
 
 def write_and(bed: Bed, count: int, kib: int, then: str = "true") -> Written:
-    """Alice copies that many files to a new folder; at once after the last root does ``then``."""
+    """Alice copies that many files to a new folder, and at last one of 8 MiB, whose upload takes
+    longer than to look what waits; at once after it root does ``then``."""
     folder = bed.new("folder")
     bed.client.run(
         f"mkdir /tmp/{folder} && cd /tmp/{folder} && for n in $(seq {count}); do "
-        f"head -c {kib * 1024} /dev/urandom >$n || exit 1; done; ls {UNIT}/ >/dev/null",
+        f"head -c {kib * 1024} /dev/urandom >$n || exit 1; done; head -c 8M /dev/urandom >last && "
+        f"ls {UNIT}/ >/dev/null",
         user="alice",
         timeout=300,
     )
     sums = bed.sums(bed.client, f"/tmp/{folder}")  # noqa: S108
+    copy = f"cp $(seq {count}) last {UNIT}/{folder}/"
     text = bed.client.run(
-        f"su alice -c 'cp -r /tmp/{folder} {UNIT}/' && "
+        f"su alice -c 'mkdir {UNIT}/{folder} && cd /tmp/{folder} && {copy}' && "
         f"find /var/cache/s3posixfs/team-*/ -type f -size +{kib // 2}k | wc -l && {then}",
         timeout=400,
     )

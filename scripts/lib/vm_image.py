@@ -157,8 +157,8 @@ def make_wheels(cache: Path, say: Callable[[str], None]) -> Path:
 def install_into(image: Image, folder: Path, archive: Path, wheels: Path) -> Image:
     """A copy of the image in ``folder`` with the checkout of ``archive`` installed in it. VmError.
 
-    By `scripts/install --root`, which does here in a minute what an emulated machine takes half an
-    hour for; what is left of scripts/provision, the machine does. Needs root, and a loop device.
+    By `scripts/install --root`, which does here in half a minute what an emulated machine takes
+    eight for; what is left of scripts/provision, the machine does. Needs root, and a loop device.
     """
     disk, root, log = folder / "disk.ext4", folder / "root", folder / "install.log"
     _run(["cp", "--sparse=always", str(image.disk), str(disk)], log)

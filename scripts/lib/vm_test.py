@@ -165,7 +165,7 @@ def _machines(arguments: argparse.Namespace, folder: Path, log: Path) -> tuple[l
     handed = _handed(cache, folder, commit)
     if accelerator == "tcg":
         image = install_into(image, folder, handed, make_wheels(cache, say))
-        say("installed by scripts/install --root: inside, emulation would take half an hour for it")
+        say("installed by scripts/install --root, which takes eight minutes where it is emulated")
     qemus, machines, took = start_machines(folder, image, accelerator, names, log, handed)
     try:
         for name, seconds in took.items():
