@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from s3posixfs.core.errors import S3Error
+from s3posixfs.store.backend import xattr
 from s3posixfs.store.backend.directory import DirectoryBackend
 from s3posixfs.store.backend.records import Listing, ObjectRecord
 from tests.store.backend_kit import BUCKET, NASTY, backend_at, facts_of, keys, put
@@ -193,6 +194,42 @@ def test_a_record_that_is_kept_is_dropped_when_its_file_changes(tmp_path: Path) 
     os.link(file, file.with_name("l"))
     assert [record.key for record in backend.list(BUCKET).objects] == ["k", "l"]
     backend.close()
+
+
+def test_what_is_new_and_what_is_kept_in_one_page(tmp_path: Path) -> None:
+    """After some names that are new, the next is opened at once; it may be one that is kept."""
+    backend = backend_at(tmp_path / "root")
+    for number in range(20, 30):
+        put(backend, f"d/{number}", b"kept")
+    time.sleep(0.2)  # a file at rest is kept
+    backend.list(BUCKET, "d/")
+    for number in (*range(10), 25, *range(40, 50)):
+        put(backend, f"d/{number:02}", b"new")
+    path = tmp_path / "root" / BUCKET / "d" / "29"
+    path.write_bytes(b"by hand")
+    for _ in range(2):
+        page = backend.list(BUCKET, "d/")
+        assert list(page.objects) == [backend.head(BUCKET, key.key) for key in page.objects]
+        time.sleep(0.2)
+    sizes = {record.key: record.size for record in page.objects}
+    assert len(sizes) == 30
+    assert (sizes["d/24"], sizes["d/25"], sizes["d/29"], sizes["d/45"]) == (4, 3, 7, 3)
+    backend.close()
+
+
+def test_an_attribute_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with path.open("rb") as file:
+        with pytest.raises(OSError, match="No data available"):
+            xattr.read_xattr(file.fileno(), b"user.s3posixfs")
+        for value in (b"", b"\0" * 200, os.urandom(3000)):
+            os.setxattr(path, b"user.s3posixfs", value)
+            assert xattr.read_xattr(file.fileno(), b"user.s3posixfs") == value
+        monkeypatch.setattr(xattr, "_ROOM", 100)
+        assert xattr.read_xattr(file.fileno(), b"user.s3posixfs") == value
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        xattr.read_xattr(-1, b"user.s3posixfs")
 
 
 def test_deep_local_folders_do_not_exhaust_anything(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from contextlib import suppress
 
 from s3posixfs.store.backend.facts import FactsCodec, StoredFacts
 from s3posixfs.store.backend.tree import FILE_FLAGS, write_whole
+from s3posixfs.store.backend.xattr import read_xattr
 
 XATTR_NAME = b"user.s3posixfs"
 _INLINE = b"\x01"
@@ -66,7 +67,7 @@ class FactsStore:
         if not self._xattrs:
             return self._read_by_inode(stat)
         try:
-            value = os.getxattr(fd, XATTR_NAME)
+            value = read_xattr(fd, XATTR_NAME)
         except OSError as error:
             if error.errno == errno.ENODATA or error.errno in _UNSUPPORTED:
                 return None
@@ -118,7 +119,7 @@ class FactsStore:
         if not self._xattrs:
             return _inode_name(os.fstat(fd).st_ino)
         try:
-            value = os.getxattr(fd, XATTR_NAME)
+            value = read_xattr(fd, XATTR_NAME)
         except OSError:
             return None
         if value[:1] != _POINTER or len(value) != 1 + _ID_BYTES:

@@ -225,6 +225,7 @@ def list_bucket(
     max_keys: int,
 ) -> Listing:
     """One page of a bucket's keys; see :meth:`DirectoryBackend.list`."""
+    lookup = lookup.for_page()
     first, cut, after = utf8(prefix), utf8(delimiter), utf8(start_after)
     position = _position(first, cut, after)
     bucket_fd = lookup.open_bucket(bucket)

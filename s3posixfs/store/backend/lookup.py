@@ -10,6 +10,7 @@ facts are one version.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat as stat_module
 from collections.abc import Callable, Sequence
@@ -38,19 +39,22 @@ from s3posixfs.store.backend.tree import (
 )
 
 _ATTEMPTS = 100
+_MISSES = 4
 # What open(2) says where there is no object: ELOOP of a symlink, ENXIO of a socket.
 _NO_OBJECT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
 @dataclass(slots=True)
 class Found:
-    """An object that is there: its open file, and where; ``place`` is None for a marker."""
+    """An object that is there: its open file, and where; ``place`` is None for a marker, and
+    ``stored`` where the record is one that was read lately."""
 
     fd: int
     stat: os.stat_result
     stored: StoredFacts | None
     place: Place | None
     record: ObjectRecord
+    is_recent: bool = False
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -66,15 +70,24 @@ class Found:
 class Lookup:
     """The objects below an open root directory, to be read."""
 
-    __slots__ = ("_recent", "_root", "facts", "user_of_uid")
+    __slots__ = ("_missed", "_recent", "_root", "facts", "user_of_uid")
 
     def __init__(
-        self, root: int, facts: FactsStore, user_of_uid: Callable[[int], str | None]
+        self,
+        root: int,
+        facts: FactsStore,
+        user_of_uid: Callable[[int], str | None],
+        recent: RecentRecords | None = None,
     ) -> None:
         self._root = root
         self.facts = facts
         self.user_of_uid = user_of_uid
-        self._recent = RecentRecords()
+        self._recent = recent or RecentRecords()
+        self._missed = 0  # names in a row that had no recent record
+
+    def for_page(self) -> Lookup:
+        """The same for one page of a listing, in one thread: whose a uid is, is asked for once."""
+        return Lookup(self._root, self.facts, functools.cache(self.user_of_uid), self._recent)
 
     def open_bucket(self, bucket: str) -> int:
         """The open directory of a bucket; S3Error NoSuchBucket (404)."""
@@ -163,17 +176,24 @@ class Lookup:
 
     def _recent_at(self, parent: int, name: bytes, key: str) -> ObjectRecord | None:
         """The object in a file, read anew only when the file has changed since."""
-        if self.facts.xattrs:
+        keeps = self.facts.xattrs
+        # Where one name after the other is new, it takes a look more to see that.
+        if keeps and self._missed < _MISSES:
             try:
                 stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
             except FileNotFoundError:
                 return None
             record = self._recent.get(stat, key)
             if record is not None:
+                self._missed = 0
                 return record
-        found = self._open_file(parent, name, key)
+        found = self._open_file(parent, name, key, recent=keeps)
         if found is None:
             return None
+        if found.is_recent:
+            self._missed = 0
+            return found.take_record()
+        self._missed += 1
         # Whose a uid is may change without the file: such owners are looked up every time.
         if found.stored is not None and found.stored.file_uid == found.stat.st_uid:
             self._recent.keep(found.stat, found.record)
@@ -203,8 +223,11 @@ class Lookup:
         finally:
             os.close(parent)
 
-    def _open_file(self, parent: int, name: bytes, key: str) -> Found | None:
-        """The object in a file, or None where there is none or something else."""
+    def _open_file(
+        self, parent: int, name: bytes, key: str, *, recent: bool = False
+    ) -> Found | None:
+        """The object in a file, or None where there is none or something else; ``recent``: a
+        record that was read lately will do."""
         try:
             fd = os.open(name, FILE_FLAGS, dir_fd=parent)
         except OSError as error:
@@ -216,6 +239,9 @@ class Lookup:
             if not stat_module.S_ISREG(stat.st_mode):
                 os.close(fd)
                 return None
+            known = self._recent.get(stat, key) if recent else None
+            if known is not None:
+                return Found(fd, stat, None, None, known, is_recent=True)
             stored = self.facts.read(fd, stat)
             record = object_record(key, stat, stored, self.user_of_uid)
         except BaseException:
