@@ -52,8 +52,10 @@ from s3posixfs.core.errors import OperatorError, S3Error
 from s3posixfs.core.rotating import Rotation
 from s3posixfs.credentials.provider import CredentialsError, CredentialsProvider
 from s3posixfs.credentials.refresher import Refresher
+from s3posixfs.data import disk_cache
 from s3posixfs.data.block_cache import BlockCache
 from s3posixfs.data.budget import MemoryBudget
+from s3posixfs.data.disk_cache import DiskCache
 from s3posixfs.data.parts import UploadSettings
 from s3posixfs.data.reader import Readers
 from s3posixfs.data.staging import StagingArea, StagingSettings
@@ -125,8 +127,9 @@ class Mount:
             readers = Readers(
                 cache=BlockCache(memory), budget=MemoryBudget(memory), nursery=nursery
             )
+            folder = cache_folder(options, request.mountpoint, request.source)
             staging = StagingArea(
-                cache_folder(options, request.mountpoint, request.source),
+                folder,
                 memory_limit=memory // 4,
                 disk_limit=None,
                 clock=self._clock,
@@ -136,6 +139,7 @@ class Mount:
                 settings=_staging_settings(options),
             )
             stack.callback(staging.close)
+            readers.disk = _disk_cache(options, folder, endpoint.url, nursery)
             audit = self._audit_log()
             filesystem = FileSystem(
                 filesystem_config(request),
@@ -263,6 +267,23 @@ class Mount:
 
         commands = {"status": status, "drain": drain, "log-level": log_level}
         return {**commands, "options": given}
+
+
+def _disk_cache(
+    options: MountOptions, folder: Path, origin: str, nursery: trio.Nursery
+) -> DiskCache | None:
+    """What was read and stays on disk, in the mount's own folder; else nothing is left of it."""
+    blocks, limit = folder / "blocks", options.whole("disk_cache")
+    if not limit:
+        disk_cache.clear(blocks)
+        return None
+    try:
+        return DiskCache(blocks, limit, origin, nursery)
+    except OSError as error:
+        raise OperatorError(
+            f"{blocks} cannot be used ({error.strerror}); remove it, or give disk_cache=0 or "
+            "another cache_dir"
+        ) from error
 
 
 def _staging_settings(options: MountOptions) -> StagingSettings:

@@ -64,12 +64,16 @@ class MountReport:
         }
 
     def _cache(self) -> dict[str, int]:
-        cache = self.readers.cache
+        cache, disk = self.readers.cache, self.readers.disk
         return {
             "hits": cache.hits,
             "misses": cache.misses,
             "used_bytes": cache.used,
             "limit_bytes": cache.memory_limit,
+            "disk_hits": disk.hits if disk is not None else 0,
+            "disk_misses": disk.misses if disk is not None else 0,
+            "disk_used_bytes": disk.used if disk is not None else 0,
+            "disk_limit_bytes": disk.limit if disk is not None else 0,
         }
 
     def _staged(self) -> dict[str, int]:
@@ -133,6 +137,16 @@ class MountReport:
         yield gauge(
             f"{_PREFIX}cache_limit_bytes", "Bytes that blocks may take.", cache["limit_bytes"]
         )
+        for name, text in (
+            ("hits", "Ranges that were on the local disk."),
+            ("misses", "Ranges that were not."),
+        ):
+            yield counter(f"{_PREFIX}disk_cache_{name}", text, cache[f"disk_{name}"])
+        for name, text in (
+            ("used", "Bytes of the local disk that what was read takes."),
+            ("limit", "Bytes of the local disk that it may take."),
+        ):
+            yield gauge(f"{_PREFIX}disk_cache_{name}_bytes", text, cache[f"disk_{name}_bytes"])
         yield labelled(
             "gauge",
             f"{_PREFIX}staged_bytes",

@@ -203,6 +203,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("memory_limit", _size, 128 * MIB, "`128M`", "memory for read-ahead and cached blocks"),
     Option(
+        "disk_cache",
+        _size,
+        0,
+        "`0`: none",
+        "disk space in `cache_dir` for what was read, which the next mount finds there; `10G`",
+    ),
+    Option(
         "allow_other", read_flag, False, "off", "let users other than the mounter in", is_flag=True
     ),
     Option("ro", read_flag, False, "off", "mount read-only", is_flag=True),

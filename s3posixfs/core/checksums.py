@@ -51,6 +51,11 @@ def crc32c(data: bytes | bytearray | memoryview, before: int = 0) -> int:
     return int(crt.crc32c(data, before))
 
 
+def crc64nvme(data: bytes | bytearray | memoryview, before: int = 0) -> int:
+    """CRC-64/NVME of ``data``, after data whose CRC is ``before``."""
+    return int(crt.crc64nvme(data, before))
+
+
 class Checksum(Protocol):
     """A checksum that takes its data piece by piece."""
 

@@ -25,6 +25,7 @@ from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.data.block_cache import Block, BlockCache
 from s3posixfs.data.budget import MemoryBudget
+from s3posixfs.data.disk_cache import DiskCache
 from s3posixfs.data.fetches import Fetch, Fetches
 from s3posixfs.data.readahead import ReadAhead, ReadSettings
 from s3posixfs.data.version import ObjectVersion
@@ -44,8 +45,10 @@ class ObjectReader:
         nursery: trio.Nursery,
         settings: ReadSettings,
         fetches: Fetches | None = None,
+        disk: DiskCache | None = None,
     ) -> None:
-        """``fetches`` lets readers share what is on its way; without it this one is alone."""
+        """``fetches`` lets readers share what is on its way; without it this one is alone.
+        ``disk`` is asked before the store, and keeps what that gives."""
         self._store = store
         self._version = version
         self._cache = cache
@@ -53,6 +56,7 @@ class ObjectReader:
         self._nursery = nursery
         self._settings = settings
         self._fetches = fetches if fetches is not None else Fetches()
+        self._disk = disk if version.etag else None
         self._ahead = ReadAhead(version.size, settings)
         self._own: set[Fetch] = set()
         self._closed = False
@@ -226,6 +230,10 @@ class ObjectReader:
 
     async def _get(self, offset: int, size: int) -> memoryview:
         version = self._version
+        if self._disk is not None:
+            kept = await self._disk.read(version, offset, size)
+            if kept is not None:
+                return kept
         stat, data = await self._store.get(
             version.bucket, version.key, offset=offset, length=size, if_match=version.etag
         )
@@ -233,6 +241,8 @@ class ObjectReader:
             raise S3Error("PreconditionFailed", "the object was replaced", status=412)
         if len(data) != size:
             raise S3Error("InvalidResponse", f"asked for {size} bytes at {offset}, got {len(data)}")
+        if self._disk is not None:
+            self._disk.keep(version, offset, data)
         return data
 
     async def aclose(self) -> None:
@@ -259,8 +269,10 @@ class Readers:
         budget: MemoryBudget,
         nursery: trio.Nursery,
         settings: ReadSettings | None = None,
+        disk: DiskCache | None = None,
     ) -> None:
         self.cache = cache
+        self.disk = disk
         self.budget = budget
         self._nursery = nursery
         self._settings = settings if settings is not None else ReadSettings()
@@ -284,4 +296,5 @@ class Readers:
             nursery=self._nursery,
             settings=self._settings,
             fetches=self._fetches,
+            disk=self.disk,
         )

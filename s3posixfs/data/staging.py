@@ -5,6 +5,7 @@ Layout of the cache directory (mode 0700, one daemon at a time)::
     lock            flock; holds the pid of the daemon that has it
     staged/N.data   the local bytes of one staged file (mode 0600), removed when it is closed
     journal/        with ``writeback``: what S3 is owed, see :mod:`s3posixfs.data.journal`
+    blocks/         with ``disk_cache``: what was read, see :mod:`s3posixfs.data.disk_cache`
     uploads/N.json  a note of one multipart upload, see :mod:`s3posixfs.data.upload_notes`
     renames/N.json  a note of a folder that is being renamed, see :mod:`s3posixfs.data.rename_notes`
 
