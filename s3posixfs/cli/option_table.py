@@ -206,8 +206,8 @@ OPTIONS: tuple[Option, ...] = (
         "disk_cache",
         _size,
         0,
-        "`0`: none",
-        "disk space in `cache_dir` for what was read, which the next mount finds there; `10G`",
+        "`0`",
+        "disk space in `cache_dir` for what was read, such as `10G`; the next mount finds it there",
     ),
     Option(
         "allow_other", read_flag, False, "off", "let users other than the mounter in", is_flag=True

@@ -138,7 +138,11 @@ def test_who_interrupts_it_leaves_no_daemon_behind(bed: Bed, open_folder: Path) 
         mount = bed.mount(open_folder, options=options)
         mount.mountpoint.mkdir()
         mounting = subprocess.Popen(
-            mount.command(), stderr=subprocess.PIPE, text=True, start_new_session=True
+            # Whoever runs tests in the background has it ignored.
+            ["env", "--default-signal=INT", *mount.command()],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         silent.settimeout(30)
         connection, _ = silent.accept()  # the daemon's: it waits for an answer from here on

@@ -210,8 +210,14 @@ def alices(bed: Bed) -> FaultyStore:
 
 
 async def overwrite(bed: Bed, name: str, data: bytes) -> None:
-    inode = (await bed.walk(name, ALICE)).inode
-    handle = (await bed.fs.open(inode, os.O_WRONLY | os.O_TRUNC, ALICE)).handle
+    for attempt in range(2):
+        inode = (await bed.walk(name, ALICE)).inode
+        try:
+            handle = (await bed.fs.open(inode, os.O_WRONLY | os.O_TRUNC, ALICE)).handle
+            break
+        except OSError as error:  # the kernel looks the name up again, too
+            if attempt or error.errno != errno.ESTALE:
+                raise
     try:
         await bed.fs.write(handle, 0, data)
         await bed.fs.flush(handle)
