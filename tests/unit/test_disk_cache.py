@@ -49,6 +49,15 @@ def files(folder: Path) -> list[Path]:
     return [path for path in (folder / "blocks").rglob("*") if path.is_file()]
 
 
+async def one_kept(folder: Path, nursery: trio.Nursery) -> tuple[DiskCache, Path]:
+    """A cache that keeps the first MiB of the version, and the file that has it."""
+    cache = opened(folder, nursery)
+    cache.keep(VERSION, 0, whole(0, MIB))
+    await settled(nursery)
+    (path,) = files(folder)
+    return cache, path
+
+
 @pytest.mark.parametrize(
     ("start", "end", "there"),
     [
@@ -96,9 +105,7 @@ def test_a_file_that_was_cut_is_seen(tmp_path: Path, length: int) -> None:
 
 
 async def test_the_next_mount_finds_it(tmp_path: Path, nursery: trio.Nursery) -> None:
-    cache = opened(tmp_path, nursery)
-    cache.keep(VERSION, 0, whole(0, MIB))
-    await settled(nursery)
+    cache, _ = await one_kept(tmp_path, nursery)
     assert cache.used >= MIB
     again = opened(tmp_path, nursery)
     assert again.used == cache.used
@@ -118,9 +125,7 @@ async def test_the_next_mount_finds_it(tmp_path: Path, nursery: trio.Nursery) ->
 async def test_another_version_is_not_taken_for_it(
     tmp_path: Path, nursery: trio.Nursery, other: ObjectVersion
 ) -> None:
-    cache = opened(tmp_path, nursery)
-    cache.keep(VERSION, 0, whole(0, MIB))
-    await settled(nursery)
+    cache, _ = await one_kept(tmp_path, nursery)
     assert await kept(cache, other, 0, CHUNK) is None
     elsewhere = DiskCache(tmp_path / "blocks", 100 * MIB, "http://elsewhere", nursery)
     assert await kept(elsewhere, VERSION, 0, CHUNK) is None
@@ -148,10 +153,7 @@ async def test_what_was_of_use_longest_ago_goes_first(
 
 
 async def test_what_is_damaged_is_fetched_and_gone(tmp_path: Path, nursery: trio.Nursery) -> None:
-    cache = opened(tmp_path, nursery)
-    cache.keep(VERSION, 0, whole(0, MIB))
-    await settled(nursery)
-    (path,) = files(tmp_path)
+    cache, path = await one_kept(tmp_path, nursery)
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\0" * 512)
@@ -190,10 +192,7 @@ async def test_what_the_disk_does_not_follow_is_dropped(
 async def test_other_things_in_its_folder_are_removed(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    cache = opened(tmp_path, nursery)
-    cache.keep(VERSION, 0, whole(0, MIB))
-    await settled(nursery)
-    (path,) = files(tmp_path)
+    cache, path = await one_kept(tmp_path, nursery)
     secret = tmp_path / "secret"
     secret.write_text("x")
     (tmp_path / "blocks" / "zz").mkdir()
@@ -212,10 +211,7 @@ async def test_other_things_in_its_folder_are_removed(
 async def test_a_link_in_the_place_of_a_file_is_not_followed(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    cache = opened(tmp_path, nursery)
-    cache.keep(VERSION, 0, whole(0, MIB))
-    await settled(nursery)
-    (path,) = files(tmp_path)
+    cache, path = await one_kept(tmp_path, nursery)
     moved = path.rename(tmp_path / "moved")
     path.symlink_to(moved)
     assert await kept(cache, VERSION, 0, CHUNK) is None
