@@ -143,7 +143,7 @@ class FactsStore:
                 found = os.fstat(where) if isinstance(where, int) else os.lstat(where)
                 return _inode_name(found.st_ino)
             if isinstance(where, int):
-                value = os.getxattr(where, XATTR_NAME)
+                value = read_xattr(where, XATTR_NAME)
             else:
                 value = os.getxattr(where, XATTR_NAME, follow_symlinks=False)
         except OSError as error:
