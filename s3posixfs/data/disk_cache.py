@@ -133,8 +133,10 @@ class DiskCache:
         finally:
             self._waiting -= len(data)
         if taken:
-            self.used += taken - self._used.pop(digest, 0)
-            self._used[digest] = taken
+            before = self._used.pop(digest, 0)
+            # Threads end in any order, and a file only grows: an earlier figure may come last.
+            self._used[digest] = max(before, taken)
+            self.used += self._used[digest] - before
             self._touched.add(digest)
             await self._unlink(list(self._excess()))
 

@@ -83,7 +83,8 @@ class ReadAhead:
         if self._size <= self._settings.first_range:
             return 0, self._size
         if self.sequential:
-            start = offset
+            # On the grid too: the local disk keeps whole chunks of it.
+            start = offset - offset % self._settings.first_range
             grid = self._range_size(self._window(allowance))
         else:
             grid = self._settings.random_range

@@ -113,6 +113,39 @@ async def test_the_next_mount_finds_it(tmp_path: Path, nursery: trio.Nursery) ->
     assert (again.hits, again.misses) == (1, 0)
 
 
+async def test_what_is_written_at_once_is_counted_whole(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    cache = opened(tmp_path, nursery)
+    for number in range(100):
+        version = ObjectVersion("bucket", str(number), "etag", MIB)
+        for start in range(0, MIB, CHUNK):
+            cache.keep(version, start, whole(start, start + CHUNK))
+        await settled(nursery)
+        assert cache.used == sum(path.stat().st_blocks * 512 for path in files(tmp_path))
+
+
+async def test_reads_in_odd_order_and_places_leave_nothing_out(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    memory = MemoryStore("bucket")
+    stat = memory.put_now("bucket", "key", DATA)
+    version = ObjectVersion("bucket", "key", stat.etag, SIZE)
+    cache = opened(tmp_path, nursery)
+    readers = Readers(
+        cache=BlockCache(64 * MIB),
+        budget=MemoryBudget(64 * MIB),
+        nursery=nursery,
+        disk=cache,
+    )
+    reader = readers.open(memory, version)
+    for start in (4096, 3 * CHUNK + 8192, 0, 7 * CHUNK - 4096, *range(12288, SIZE, CHUNK)):
+        assert bytes(await reader.read(start, CHUNK)) == DATA[start : start + CHUNK]
+    await reader.aclose()
+    await settled(nursery)
+    assert await kept(cache, version, 0, SIZE) == DATA
+
+
 @pytest.mark.parametrize(
     "other",
     [
