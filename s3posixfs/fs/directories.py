@@ -152,7 +152,7 @@ class Directories:
         inode, started = handle.inode, handle.started
         handle.started = True
         if started and not inode.removed and not self._state.table.is_buckets_folder(inode):
-            handle.listing = self._state.listings.begin(inode, self._state.now())
+            handle.read_from(self._state.listings.begin(inode, self._state.now()))
 
     @staticmethod
     def _removed_since(inode: Inode, row: Row) -> bool:
@@ -196,4 +196,6 @@ class Directories:
 
     async def releasedir(self, number: int) -> None:
         """Close a directory."""
-        self.handles.remove(number)
+        handle = self.handles.remove(number)
+        if handle is not None:
+            handle.close()

@@ -136,6 +136,17 @@ class DirectoryHandle:
         self.inode = inode
         self.listing = listing
         self.started = False
+        listing.handles += 1
+
+    def read_from(self, listing: Listing) -> None:
+        """Go on with another listing of the directory."""
+        self.listing.handles -= 1
+        listing.handles += 1
+        self.listing = listing
+
+    def close(self) -> None:
+        """Nothing is read through it any more."""
+        self.listing.handles -= 1
 
 
 H = TypeVar("H", FileHandle, DirectoryHandle)

@@ -68,6 +68,7 @@ class Listing:
     last opened; ``took`` the seconds that its pages took. ``first`` is the first of all keys below,
     where that is in the folder itself; ``nameless`` says that there are keys with an empty segment
     there, which are not shown. ``ahead`` says that a page is being fetched before it is needed.
+    ``handles`` counts the open directories that read from it.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class Listing:
         "complete",
         "entered_at",
         "first",
+        "handles",
         "index",
         "lock",
         "marker",
@@ -98,6 +100,7 @@ class Listing:
         self.started_at = started_at
         self.took = 0.0
         self.ahead = False
+        self.handles = 0
         self.marker: ObjectStat | None = None
         self.first: ObjectStat | None = None
         self.nameless = False
@@ -312,17 +315,22 @@ class ListingCache:
     def trim(self) -> None:
         """A page was loaded: drop the listings used longest ago while there are too many rows.
 
-        Counting them takes time, so it is done once in several pages.
+        One that an open directory reads from stays, as it is held by that anyway, and its names
+        would be asked for one by one. Counting takes time, so it is done once in several pages.
         """
         self._loads += 1
         if self._loads * PAGE_KEYS < self._limit // 8 and len(self._recent) < self._limit // 8:
             return
         self._loads = 0
-        total = sum(_weight(directory) for directory in self._recent.values())
-        while total > self._limit and len(self._recent) > 1:
-            _, directory = self._recent.popitem(last=False)
-            total -= _weight(directory)
-            directory.listing = None
+        weights = {number: _weight(directory) for number, directory in self._recent.items()}
+        total = sum(weights.values())
+        for number, weight in weights.items():
+            if total <= self._limit:
+                return
+            directory = self._recent[number]
+            if directory.listing is None or not directory.listing.handles:
+                total -= weight
+                self.drop(directory)
 
     def drop(self, directory: Inode) -> None:
         """Forget what is known of a directory's names."""

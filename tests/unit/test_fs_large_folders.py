@@ -12,6 +12,7 @@ from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import ListPage
 from s3posixfs.fs.attributes import FileAttributes, NoEntry
 from s3posixfs.fs.caller import Caller
+from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.listing import LONGEST_SECONDS, PAGE_KEYS, SHARE, Listing, ListingCache
 from tests.filesystem_bed import BUCKET, PLAIN, ROOT, Bed, filesystem_bed
 from tests.unit.test_fs_requests import counted
@@ -195,3 +196,29 @@ async def test_own_changes_are_newer_than_a_part_that_is_asked_for(tmp_path: Pat
         assert third is not None
         assert third.fetched_at == now
         assert listing.get(b"new") is None, "positions are offsets of who reads the folder"
+
+
+async def test_more_rows_than_are_kept_cost_who_reads_them_no_request_each(
+    tmp_path: Path,
+) -> None:
+    pages, at_once = 3, 500
+    config = FsConfig(bucket=BUCKET, listed_entries=PAGE_KEYS)
+    async with filesystem_bed(tmp_path, config=config) as bed:
+        for number in range(pages * PAGE_KEYS):
+            bed.put(f"d/{number:05}")
+            bed.put(f"e/{number:05}")
+        folders = [(await bed.walk(name)).inode for name in ("d", "e")]
+        handles = [await bed.fs.opendir(folder, ROOT) for folder in folders]
+        with counted(bed) as made:
+            for first in range(0, pages * PAGE_KEYS, at_once):
+                for folder, handle in zip(folders, handles, strict=True):
+                    await read_some(bed, handle, first, at_once + (0 if first else 2))
+                    bed.pass_time()  # so that each name has to be asked for
+                    for number in range(first, first + at_once):
+                        await bed.fs.lookup(folder, b"%05d" % number, ROOT)
+        assert sum(made.values()) < 10 * len(folders) * pages
+        for handle in handles:
+            await bed.fs.releasedir(handle)
+        await bed.list("e")
+        kept = [bed.fs._state.table.get(folder).listing for folder in folders]
+        assert None in kept, "nobody reads them any more"
