@@ -215,7 +215,7 @@ class Changes:
         if metadata is not None and found is not None:
             found = replace(found, metadata=metadata)
         inode.entry = replace(entry, attributes=settled, stat=found)
-        inode.serial += 1
+        inode.note_change()
         open_file.changed = True
 
     # Extended attributes.

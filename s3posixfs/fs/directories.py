@@ -68,7 +68,7 @@ class Directories:
                 await self._list_as(signer, inode, listing)
             await state.access.require_list(signer, bucket, prefix)
             if inode.parent is not None and inode.parent.listing is not None:
-                inode.parent.listing.entered_at = state.now()
+                inode.parent.listing.walk.entered_at = state.now()
         handle = DirectoryHandle(self.handles.next_number(), inode, listing)
         self.handles.add(handle)
         return handle.number

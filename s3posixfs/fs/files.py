@@ -354,7 +354,7 @@ class Files:
         changed = attributes.written(after_write(attributes, caller), staged.size, now)
         entry = inode.entry
         inode.entry = Entry(changed, entry.stat, entry.fetched_at, entry.exact, entry.writer)
-        inode.serial += 1
+        inode.note_change()
         if not open_file.assigned:
             open_file.writer = signer
 

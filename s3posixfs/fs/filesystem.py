@@ -38,6 +38,7 @@ from s3posixfs.fs.creating import Creator
 from s3posixfs.fs.directories import Directories, Emit
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.files import Files
+from s3posixfs.fs.flat_listings import FlatListings
 from s3posixfs.fs.folder_moves import FolderMover
 from s3posixfs.fs.folder_times import FolderTimes
 from s3posixfs.fs.folders import Folders
@@ -102,6 +103,7 @@ class FileSystem:
             access=AccessGate(config, signers, clock, writes_back=staging.journal is not None),
             table=table,
             listings=ListingCache(config.metadata_ttl, config.listed_entries),
+            flat=FlatListings(table, config.metadata_ttl),
             known=KnownMetadata(config.known_metadata),
             gate=SubtreeGate(table),
             habits=Habits(clock),

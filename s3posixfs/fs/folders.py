@@ -49,7 +49,7 @@ class Folders:
         """This mount made, removed or renamed a name in these folders."""
         now = self._state.now_ns()
         for folder in folders:
-            folder.serial += 1
+            folder.note_change()
             folder.names_ns = now
             self.times.changed(folder)
 
@@ -60,7 +60,7 @@ class Folders:
         state = self._state
         entry = Entry(attributes, found, state.now(), exact=True, writer=signer.name)
         inode = state.table.attach(parent, name, entry)
-        inode.serial += 1
+        inode.note_change()
         inode.names_ns = inode.renamed_ns = 0
         self.names_changed(parent)
         if attributes.is_directory:
@@ -138,4 +138,4 @@ class Folders:
             logger.debug("no marker for %s: %s", folder.path(), error)
             return
         folder.entry = Entry(shown, found, state.now(), exact=True, writer=daemon.name)
-        folder.serial += 1
+        folder.note_change()

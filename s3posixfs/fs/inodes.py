@@ -34,7 +34,8 @@ class Inode:
     """A file or directory. ``parent`` is ``None`` for the root and for what has no name left.
 
     ``serial`` grows with every change this mount makes to it (for a directory: to its names),
-    so that an answer asked for before a change is known to be old. ``kept_etag`` is the version
+    so that an answer asked for before a change is known to be old; it is the number of that change
+    among those of all inodes. ``kept_etag`` is the version
     that the kernel's cached pages are of. ``lock`` (directories) is held by whoever makes,
     removes or renames a name in it. ``removed`` says that this mount took its name away.
     ``names_ns`` and ``renamed_ns`` are when this mount last changed a name in it and gave it
@@ -112,6 +113,12 @@ class Inode:
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.entry.attributes.mode)
 
+    def note_change(self) -> None:
+        """This mount changed it."""
+        global _last_serial
+        _last_serial += 1
+        self.serial = _last_serial
+
     def count_folders(self, more: int) -> None:
         """So many more folders are in it."""
         if self.folders is not None:
@@ -173,6 +180,9 @@ class Inode:
         return "/".join(name.decode("utf-8", "backslashreplace") for name in reversed(names))
 
 
+# Of all changes, as an inode has no way to its table.
+_last_serial = 0
+
 # Of all that have none, which files never have: an empty dict each were 64 bytes a file.
 _NO_CHILDREN: dict[bytes, Inode] = {}
 
@@ -184,7 +194,10 @@ def _add(parent: Inode, name: bytes, child: Inode) -> None:
 
 
 class InodeTable:
-    """All inodes by number. ``bucket`` ``None`` means that the root's children are buckets."""
+    """All inodes by number. ``bucket`` ``None`` means that the root's children are buckets.
+
+    ``forgotten_serial`` is the last change of what is not in it any more, or not at its name.
+    """
 
     def __init__(self, bucket: str | None, prefix: str, root: Entry) -> None:
         self._bucket = bucket
@@ -193,6 +206,12 @@ class InodeTable:
         self._inodes = {ROOT_INODE: self.root}
         self._times: OrderedDict[Place, tuple[int, int]] = OrderedDict()
         self._numbers = InodeNumbers()
+        self.forgotten_serial = 0
+
+    @property
+    def last_serial(self) -> int:
+        """The number of the last change of all."""
+        return _last_serial
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -238,7 +257,8 @@ class InodeTable:
             if parent.children.get(inode.name) is inode:
                 del parent.children[inode.name]
             self.tidy(parent)
-        inode.serial += 1
+        inode.note_change()
+        self.forgotten_serial = inode.serial
         inode.listing = None
         self.tidy(inode)
 
@@ -257,7 +277,7 @@ class InodeTable:
         if former is not None and former.children.get(inode.name) is inode:
             del former.children[inode.name]
         inode.parent, inode.name = parent, name
-        inode.serial += 1
+        inode.note_change()
         _add(parent, name, inode)
         if former is not None:
             self.tidy(former)
@@ -278,6 +298,7 @@ class InodeTable:
             if current.kept or current.moving is not None:
                 return
             self._inodes.pop(current.number, None)
+            self.forgotten_serial = max(self.forgotten_serial, current.serial)
             parent = current.parent
             if parent is not None:
                 self._remember((parent.number, current.name), current)

@@ -16,6 +16,7 @@ from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import BUCKET_KEY
 from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.paging import load_page
+from s3posixfs.fs.walk import Walk
 
 NEIGHBOURS = 16  # keys that begin with a name, among which the name and its folder are looked for
 NOTHING = ListPage((), (), None)
@@ -85,7 +86,7 @@ class KeyLookup:
         self, bucket: str, key: str, known: Inode | None, *, content: bool
     ) -> tuple[ListPage, ObjectStat | None]:
         if known is not None and known.is_directory:
-            page = await self._below(bucket, key)
+            page = await self._first_below(known, bucket, f"{key}/")
             return page, None if _shows_folder(page) else await self._here(bucket, key, known)
         store = self._state.daemon_store
         if store.capabilities.listing_metadata:
@@ -196,19 +197,38 @@ class KeyLookup:
         return found
 
     async def _first_below(self, folder: Inode, bucket: str, prefix: str) -> ListPage:
-        """The marker of a folder, or what else shows that it is there. Where a program has just
-        opened a folder beside this one, it will list this one, too: then with a whole page."""
-        state, parent = self._state, folder.parent
-        beside = parent.listing if parent is not None else None
-        if beside is not None and state.now() - beside.entered_at < state.config.metadata_ttl:
-            listing = state.listings.begin(folder, state.now())
+        """The marker of a folder, or what else shows that it is there. Where a program goes through
+        the folders around this one, it will list this one, too: then with a page of that, or with
+        all that comes next."""
+        state, now = self._state, self._state.now()
+        walked = state.flat.walk_above(folder, now)
+        is_here = state.flat.has(folder, bucket, prefix, now)
+        if is_here or walked is not None:
+            listing = state.listings.begin(folder, now)
             if not (listing.pages or listing.complete or folder.large):
-                await load_page(state, folder, listing)
-                if listing.marker is not None:
-                    return ListPage((listing.marker,), (), None)
-                if listing.first is not None:
-                    return ListPage((listing.first,), (), None)
+                if walked is not None and not is_here:
+                    is_here = await self._with_others(folder, bucket, prefix, walked)
+                if is_here or state.flat.walks(folder.parent, now):
+                    await load_page(state, folder, listing)
+                    if listing.marker is not None:
+                        return ListPage((listing.marker,), (), None)
+                    if listing.first is not None:
+                        return ListPage((listing.first,), (), None)
         return await state.daemon_store.list_objects(bucket, prefix=prefix, max_keys=1)
+
+    async def _with_others(
+        self, folder: Inode, bucket: str, prefix: str, walked: tuple[Inode, Walk]
+    ) -> bool:
+        """Ask for the folder and those that follow it; whether the folder has come."""
+        state, (above, walk) = self._state, walked
+        try:
+            top = state.table.place(above)
+            await state.flat.fetch(state.daemon_store, top, prefix, walk, state.now())
+        except S3Error as error:
+            if error.errno != EACCES:
+                raise
+            walk.refused = True
+        return state.flat.has(folder, bucket, prefix, state.now())
 
 
 def _names_folder(page: ListPage, key: str) -> bool | None:

@@ -12,6 +12,7 @@ from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import ListPage, ObjectStat
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.names import key_segment, shown_name
+from s3posixfs.fs.walk import Walk
 
 PAGE_KEYS = 1000
 # For a thread that goes through a folder its listing of several pages counts for so many times as
@@ -64,9 +65,9 @@ class Listing:
     ``index`` still points at it. ``lock`` lets one task at a time fetch the next page; own
     changes need no lock. ``started_at`` is on the monotonic clock: the listing is as old as
     its first page. ``asked`` counts how often a name was looked up in it; ``absent`` has names
-    that were seen not to be there one by one, and when. ``entered_at`` is when a folder in it was
-    last opened; ``took`` the seconds that its pages took. ``first`` is the first of all keys below,
-    where that is in the folder itself; ``nameless`` says that there are keys with an empty segment
+    that were seen not to be there one by one, and when. ``walk`` is told of each folder in it that
+    is opened; ``took`` the seconds that its pages took. ``first`` is the first of all keys below,
+    where that is known; ``nameless`` says that there are keys with an empty segment
     there, which are not shown. ``ahead`` says that a page is being fetched before it is needed.
     ``handles`` counts the open directories that read from it.
     """
@@ -79,7 +80,6 @@ class Listing:
         "ahead",
         "asked",
         "complete",
-        "entered_at",
         "first",
         "handles",
         "index",
@@ -91,6 +91,7 @@ class Listing:
         "scan",
         "started_at",
         "took",
+        "walk",
     )
 
     def __init__(self, started_at: float) -> None:
@@ -110,7 +111,7 @@ class Listing:
         self._changed: set[bytes] = set()
         self._changed_meanwhile: set[bytes] = set()  # since rows are asked for again
         self.pages = 0
-        self.entered_at = float("-inf")
+        self.walk = Walk()
         self.asked = 0
         self.absent: dict[bytes, float] = {}
 
@@ -184,28 +185,37 @@ class Listing:
             page = await store.list_objects(
                 bucket, prefix=prefix, delimiter="/", token=self._token, max_keys=PAGE_KEYS
             )
-            cut = len(prefix)
             if not self.pages:
                 self.first = _first(page)
-            for found in page.objects:
-                if found.key == prefix:
-                    self.marker = found
-                    continue
-                name = shown_name(found.key[cut:])
-                if name is None or name in self._changed:
-                    continue
-                known = self.get(name)
-                if known is None or known.stat is not None:  # `a/` hides `a`
-                    self._set(Row(name, found, now))
-            for common in page.prefixes:
-                self.nameless = self.nameless or common[cut:] == "/"
-                name = shown_name(common[cut:-1])
-                if name is not None and name not in self._changed:
-                    self._set(Row(name, None, now))
-            self._token = page.next_token
+            self._take(page, len(prefix), now)
             self.took += trio.current_time() - began
-            self.pages += 1
-            self.complete = page.next_token is None
+
+    def fill(self, page: ListPage, first: ObjectStat, prefix: str, asked_at: float) -> None:
+        """Take the only page, which came with others'; ``first`` of all keys below."""
+        self.first = first
+        self.started_at = min(self.started_at, asked_at)
+        self._take(page, len(prefix), asked_at)
+
+    def _take(self, page: ListPage, cut: int, now: float) -> None:
+        """The next page's rows; names begin after ``cut`` characters of the keys."""
+        for found in page.objects:
+            if len(found.key) == cut:
+                self.marker = found
+                continue
+            name = shown_name(found.key[cut:])
+            if name is None or name in self._changed:
+                continue
+            known = self.get(name)
+            if known is None or known.stat is not None:  # `a/` hides `a`
+                self._set(Row(name, found, now))
+        for common in page.prefixes:
+            self.nameless = self.nameless or common[cut:] == "/"
+            name = shown_name(common[cut:-1])
+            if name is not None and name not in self._changed:
+                self._set(Row(name, None, now))
+        self._token = page.next_token
+        self.pages += 1
+        self.complete = page.next_token is None
 
     async def renew(
         self, store: ObjectStore, bucket: str, prefix: str, position: int, now: float, ttl: float
@@ -307,7 +317,7 @@ class ListingCache:
             listing = directory.listing = Listing(now)
             if former is not None:
                 listing.scan = former.scan
-                listing.entered_at = former.entered_at
+                listing.walk = former.walk
         self._recent[directory.number] = directory
         self._recent.move_to_end(directory.number)
         return listing

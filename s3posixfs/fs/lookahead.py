@@ -67,10 +67,13 @@ class LookAhead:
         if position is None:
             return []
         end = position + 1 + listing.scan.rows_after(position)
+        # Who enters one folder after the other is served by listings of whole trees.
+        walks = self._state.now() - listing.walk.entered_at < self._state.config.metadata_ttl
         return [
             row.name
             for number in range(position + 1, min(end, len(listing.rows)))
-            if (row := listing.live(number)) is not None and row.stat is not None
+            if (row := listing.live(number)) is not None
+            and (row.stat is not None or not (walks or parent.children.get(row.name) is None))
         ]
 
     async def _listed_again(self, parent: Inode, name: bytes) -> Row | None:

@@ -15,6 +15,7 @@ from s3posixfs.fs.access import AccessGate
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.config import FsConfig
+from s3posixfs.fs.flat_listings import FlatListings
 from s3posixfs.fs.habits import Habits
 from s3posixfs.fs.inodes import Inode, InodeTable
 from s3posixfs.fs.known_metadata import KnownMetadata
@@ -42,6 +43,7 @@ class MountState:
     access: AccessGate
     table: InodeTable
     listings: ListingCache
+    flat: FlatListings
     known: KnownMetadata
     gate: SubtreeGate
     habits: Habits

@@ -270,7 +270,7 @@ class Renamer:
                 entry = target.entry  # the marker that was there stays the folder's
             self._moved(renaming, entry)
             for inode in state.table.below(source):
-                inode.serial += 1
+                inode.note_change()
                 state.listings.drop(inode)
                 inode.entry = replace(inode.entry, fetched_at=float("-inf"))
 
@@ -292,7 +292,7 @@ class Renamer:
                 yield
             finally:
                 for inode in self._below(folders):
-                    inode.serial += 1
+                    inode.note_change()
                     state.listings.drop(inode)
                     if not inode.is_local:
                         inode.entry = replace(inode.entry, fetched_at=float("-inf"))

@@ -174,7 +174,7 @@ class Rewriter:
         state = self._state
         if state.table.is_buckets_folder(inode):  # nothing in S3 stands for it
             inode.entry = replace(inode.entry, attributes=settled)
-            inode.serial += 1
+            inode.note_change()
             return
         bucket, key = state.table.key(inode)
         marker = inode.entry.stat
@@ -258,7 +258,7 @@ class Rewriter:
         if inode.kept_etag is not None and former and inode.kept_etag == former.etag:
             inode.kept_etag = found.etag  # what the kernel has cached went through here
         inode.entry = Entry(attributes, found, state.now(), exact=True, writer=signer.name)
-        inode.serial += 1
+        inode.note_change()
         bucket, key = state.table.key(inode)
         state.known.remember(bucket, found)
         state.access.wrote(signer, bucket, key)

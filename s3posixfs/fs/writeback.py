@@ -148,7 +148,7 @@ class Writeback:
             open_file.failure = None
             inode.entry = self._entry(pending.state)
             inode.kept_etag = None  # the kernel's pages are of what is dropped
-            inode.serial += 1
+            inode.note_change()
         for one in (former, base):
             if one is not None:
                 await one.aclose()
