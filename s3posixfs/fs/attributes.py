@@ -10,6 +10,9 @@ from s3posixfs.core.types import ObjectStat
 
 NS = 1_000_000_000
 PERMISSIONS = 0o7777
+# Of a symbolic link: PATH_MAX without its final NUL. What has more is a regular file, whatever its
+# metadata says, so that the size in a listing is enough to tell.
+MAX_TARGET_BYTES = 4095
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -62,6 +65,12 @@ class Entry:
     fetched_at: Final[float]
     exact: Final[bool]
     writer: Final[str | None] = None
+
+    @property
+    def is_of_sure_type(self) -> bool:
+        """Whether no metadata that is still to be seen can make it a file of another type."""
+        attributes = self.attributes
+        return self.exact or attributes.is_directory or attributes.size > MAX_TARGET_BYTES
 
     @property
     def whole(self) -> bool:

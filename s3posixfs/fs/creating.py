@@ -8,7 +8,7 @@ from dataclasses import replace
 from errno import EACCES, EEXIST, EINVAL, ENAMETOOLONG, EPERM
 
 from s3posixfs.core.types import ObjectStat
-from s3posixfs.fs.attributes import PERMISSIONS, Attributes, Opened
+from s3posixfs.fs.attributes import MAX_TARGET_BYTES, PERMISSIONS, Attributes, Opened
 from s3posixfs.fs.buckets_folder import BucketsFolder
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.files import Files
@@ -22,7 +22,6 @@ from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.resolver import Resolver
 from s3posixfs.fs.rewriting import DIRECTORY_TYPE
 from s3posixfs.fs.signers import Signer
-from s3posixfs.fs.symlinks import MAX_TARGET_BYTES
 
 SPECIAL = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFCHR})
 DEVICES = frozenset({stat.S_IFBLK, stat.S_IFCHR})

@@ -164,7 +164,7 @@ class Directories:
     def _emit(self, inode: Inode, row: Row, emit: Emit, next_offset: int) -> bool:
         child = self._inode(inode, row)
         view = self._entries.view(child)
-        if not (child.entry.exact or child.is_directory):
+        if not child.entry.is_of_sure_type:
             # Its metadata may say that it is a symbolic link or a fifo: of no type (DT_UNKNOWN), so
             # that programs ask. The kernel remembers no inode by such an entry.
             view = replace(view, attributes=replace(view.attributes, mode=0))

@@ -235,9 +235,7 @@ class InodeTable:
         """
         known = parent.children.get(name)
         if known is not None:
-            supposed = not (
-                known.entry.exact or known.is_directory or entry.attributes.is_directory
-            )
+            supposed = not (known.entry.is_of_sure_type or entry.attributes.is_directory)
             same_type = supposed or known.attributes.type == entry.attributes.type
             if same_type and not known.is_replaced_by(entry):
                 known.entry = entry

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from s3posixfs.core.types import ObjectStat, PosixOwner
-from s3posixfs.fs.attributes import NS, PERMISSIONS, Attributes
+from s3posixfs.fs.attributes import MAX_TARGET_BYTES, NS, PERMISSIONS, Attributes
 from s3posixfs.fs.config import FsConfig
 from s3posixfs.fs.metadata import NOTHING, PosixMetadata, decode
 from s3posixfs.fs.signers import Signer, Signers
@@ -57,7 +57,8 @@ class OwnershipRules:
         owner_id = found.owner.id if found.owner is not None else None
         trusted = self.trusts(owner_id)
         kind = stat.S_IFMT(stated.mode) if stated.mode is not None else 0
-        if kind not in (_TRUSTED_TYPES if trusted else _ANYONES_TYPES):
+        types = _TRUSTED_TYPES if trusted else _ANYONES_TYPES
+        if kind not in types or found.size > MAX_TARGET_BYTES:
             kind = stat.S_IFREG
         permissions = stat.S_IMODE(stated.mode) if stated.mode is not None else None
         if kind == stat.S_IFLNK:

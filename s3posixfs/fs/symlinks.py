@@ -5,13 +5,12 @@ from __future__ import annotations
 import stat
 from errno import EINVAL
 
+from s3posixfs.fs.attributes import MAX_TARGET_BYTES
 from s3posixfs.fs.caller import Caller
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.permissions import refusal
 from s3posixfs.fs.resolver import Resolver
-
-MAX_TARGET_BYTES = 4095  # PATH_MAX without its final NUL
 
 
 async def read_target(state: MountState, resolver: Resolver, inode: Inode, caller: Caller) -> bytes:

@@ -13,7 +13,7 @@ import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities
-from s3posixfs.fs.attributes import FileAttributes, NoEntry
+from s3posixfs.fs.attributes import MAX_TARGET_BYTES, FileAttributes, NoEntry
 from s3posixfs.fs.config import FsConfig
 from tests.filesystem_bed import (
     ALICE,
@@ -160,6 +160,33 @@ async def test_what_a_row_does_not_tell_the_type_of(tmp_path: Path) -> None:
         assert await bed.fs.readlink(found.inode, ROOT) == b"target"
         bed.pass_time()
         assert stat.S_ISLNK((await bed.list(""))["l"].attributes.mode)  # remembered
+
+
+async def test_what_is_too_large_for_a_link_is_a_regular_file(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for size, kind in ((MAX_TARGET_BYTES, 0), (MAX_TARGET_BYTES + 1, stat.S_IFREG)):
+            bed.put("l", b"x" * size, owner="alice", metadata={"mode": str(0o120777)})
+            bed.pass_time()
+            before = bed.store.requests["head"]
+            row = (await bed.list(""))["l"]
+            assert stat.S_IFMT(row.attributes.mode) == kind
+            assert row.attributes_valid == row.entry_valid == 0
+            assert bed.store.requests["head"] == before
+            bed.pass_time()
+            found = await bed.walk("l")
+            assert stat.S_IFMT(found.attributes.mode) == (kind or stat.S_IFLNK)
+            assert found.attributes.size == size
+
+
+async def test_what_was_shown_as_a_regular_file_becomes_another_as_a_link(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        bed.put("l", b"x" * (MAX_TARGET_BYTES + 1), owner="alice")
+        row = (await bed.list(""))["l"]
+        bed.put("l", b"target", owner="alice", metadata={"mode": str(0o120777)})
+        bed.pass_time()
+        found = await bed.walk("l")
+        assert stat.S_ISLNK(found.attributes.mode)
+        assert found.inode != row.inode
 
 
 async def test_metadata_is_remembered_by_version(tmp_path: Path) -> None:
