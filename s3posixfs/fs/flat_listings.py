@@ -101,12 +101,12 @@ class FlatListings:
 
     async def fetch(
         self, store: ObjectStore, top: tuple[str, str], prefix: str, walk: Walk, now: float
-    ) -> None:
+    ) -> list[ObjectStat]:
         """Ask for the keys in a bucket below a prefix (``top``) from the folder ``prefix`` on, if
-        that is worth it. S3Error."""
+        that is worth it; the markers of the folders that have come. S3Error."""
         keys = walk.next_keys()
         if not keys:
-            return
+            return []
         bucket, above = top
         request = _Request(bucket, now, self._table.last_serial, walk)
         page = await store.list_objects(
@@ -121,6 +121,9 @@ class FlatListings:
         self._requests[self._number] = request
         while len(self._requests) > KEPT:
             self._requests.popitem(last=False)
+        return [
+            folder.first for place, folder in request.folders.items() if folder.first.key == place
+        ]
 
 
 def whole_folders(page: ListPage, above: str, start: str) -> dict[str, FlatFolder]:

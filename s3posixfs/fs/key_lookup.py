@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from errno import EACCES
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import MAX_KEY_BYTES, ListPage, ObjectStat
 from s3posixfs.fs.attributes import NS, Entry
-from s3posixfs.fs.concurrently import both
+from s3posixfs.fs.concurrently import both, for_each
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Row
@@ -18,6 +19,7 @@ from s3posixfs.fs.object_heads import ObjectHeads, absent
 from s3posixfs.fs.paging import load_page
 from s3posixfs.fs.walk import Walk
 
+MARKERS = 64  # of folders that came with others: those whose metadata is asked for at once
 NEIGHBOURS = 16  # keys that begin with a name, among which the name and its folder are looked for
 NOTHING = ListPage((), (), None)
 
@@ -196,6 +198,23 @@ class KeyLookup:
         state.known.complete(bucket, marker)  # from now on it has this time
         return found
 
+    async def _describe(self, bucket: str, markers: list[ObjectStat]) -> None:
+        """Ask at once for what listings do not tell of folders that a walk will come to."""
+        state = self._state
+
+        async def ask(marker: ObjectStat) -> None:
+            with suppress(S3Error):  # it is asked for again, and who needs it is told
+                await self._described(bucket, marker)
+
+        unknown = [
+            marker
+            for marker in markers
+            if state.known.complete(bucket, marker, exactly=True).metadata is None
+        ]
+        if unknown:
+            limit = min(len(unknown), state.config.parallel_requests)
+            await for_each(unknown, ask, limit=limit)
+
     async def _first_below(self, folder: Inode, bucket: str, prefix: str) -> ListPage:
         """The marker of a folder, or what else shows that it is there. Where a program goes through
         the folders around this one, it will list this one, too: then with a page of that, or with
@@ -223,11 +242,13 @@ class KeyLookup:
         state, (above, walk) = self._state, walked
         try:
             top = state.table.place(above)
-            await state.flat.fetch(state.daemon_store, top, prefix, walk, state.now())
+            markers = await state.flat.fetch(state.daemon_store, top, prefix, walk, state.now())
         except S3Error as error:
             if error.errno != EACCES:
                 raise
             walk.refused = True
+        else:
+            await self._describe(bucket, markers[:MARKERS])
         return state.flat.has(folder, bucket, prefix, state.now())
 
 

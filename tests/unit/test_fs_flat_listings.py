@@ -124,6 +124,21 @@ async def test_a_walk_costs_a_request_for_a_thousand_keys(tmp_path: Path, made: 
         assert asked["head"] == 0
 
 
+async def test_what_listings_do_not_tell_of_folders_is_asked_for_at_once(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        paths = fill(bed, 100, 0, made=True)
+        for path in paths:
+            bed.put(f"{path}/", b"", metadata={"mode": str(0o40700)})
+        before, ahead, folders = bed.store.requests.copy(), 0, 0
+        async for path in go_through(bed, "t"):
+            folders += 1
+            ahead = max(ahead, (bed.store.requests - before)["head"] - folders)
+            assert (await bed.walk(path)).attributes.mode == 0o40700
+        assert folders == len(paths)
+        assert ahead >= 50
+        assert (bed.store.requests - before)["head"] <= folders + 5
+
+
 async def test_what_this_mount_changed_since_does_not_count(tmp_path: Path) -> None:
     async with filesystem_bed(tmp_path) as bed:
         fill(bed, 10, 3)
