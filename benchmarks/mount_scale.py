@@ -36,6 +36,7 @@ from benchmarks.stores import cpu_seconds, end_in_order, memory_mib
 MIB = 1024 * 1024
 LISTED = 1000
 LOOKS = 15
+REST_SECONDS = 75.0  # what is not asked for is packed after some seconds, listings go after 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Walk:
     store_us: float
     memory_mib: float
     memory_per_entry: float  # bytes, beyond what the daemon had before
+    at_rest_mib: float  # once nobody has asked for anything for REST_SECONDS
+    at_rest_per_entry: float  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ def walk(site: Site, folder: Path, what: str, words: Sequence[str], entries: int
         daemon = cpu_seconds(mount.pid) - daemon
         store = sum(map(cpu_seconds, site.pids())) - store
         now = memory_mib(mount.pid)[0]
+        time.sleep(REST_SECONDS)
+        rest = memory_mib(mount.pid)[0]
         return Walk(
             what,
             entries,
@@ -102,6 +107,8 @@ def walk(site: Site, folder: Path, what: str, words: Sequence[str], entries: int
             store / entries * 1e6,
             now,
             (now - memory) * MIB / entries,
+            rest,
+            (rest - memory) * MIB / entries,
         )
 
 

@@ -222,6 +222,15 @@ class Bed:
         """What another S3 client writes."""
         self.store.acting_as(owner).put_now(BUCKET, key, data, metadata=metadata)
 
+    async def pack(self) -> int:
+        """Let time pass, and have all packed that can be; the number of packed inodes."""
+        for _ in range(2):
+            self.pass_time()
+            await self.fs.sweeper.sweep(few=0)
+        packed = self.fs.status()["packed_inodes"]
+        assert isinstance(packed, int)
+        return packed
+
     def pass_time(self, seconds: float = 10.0) -> None:
         """Let every cached answer grow old."""
         self.clock.offset += seconds

@@ -163,6 +163,7 @@ class MountReport:
 
         for name, text in (
             ("inodes", "Names that are in memory."),
+            ("packed_inodes", "Names of which what is known is packed, as nobody asked for them."),
             ("open_files", "File handles that are open."),
             ("dirty_files", "Changed files that are not in S3 yet."),
             ("dirty_bytes", "Bytes of changed files that are not in S3 yet."),

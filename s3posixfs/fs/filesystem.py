@@ -60,6 +60,7 @@ from s3posixfs.fs.rewriting import Rewriter
 from s3posixfs.fs.saving import Saver
 from s3posixfs.fs.signers import Signers
 from s3posixfs.fs.subtree_gate import SubtreeGate
+from s3posixfs.fs.sweeping import Sweeper
 from s3posixfs.fs.symlinks import read_target
 from s3posixfs.fs.uploading import Uploader, Uploading
 from s3posixfs.fs.watching import Watch
@@ -117,6 +118,7 @@ class FileSystem:
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver, self._entries, buckets, nursery)
         self._times = FolderTimes(state, rewriter)
+        self.sweeper = Sweeper(state)
         folders = Folders(state, self._times)
         self._creator = Creator(state, self._resolver, buckets, self._files, folders)
         self._remover = Remover(state, self._resolver, buckets, self._saver, folders)
@@ -160,6 +162,7 @@ class FileSystem:
         self._nursery.start_soon(self._saver.keep_trying)
         self._nursery.start_soon(self._saver.abort_left)
         self._nursery.start_soon(self._times.run)
+        self._nursery.start_soon(self.sweeper.run)
         if self._uploading is not None:
             self._uploading.writeback.restore()
             await self._nursery.start(self._uploading.run)
@@ -206,6 +209,7 @@ class FileSystem:
         dirty = [inode for inode in self._state.table if inode.is_local]
         return {
             "inodes": len(self._state.table),
+            "packed_inodes": self._state.table.packed,
             "open_files": len(self._files.handles),
             "open_directories": len(self._directories.handles),
             "refusals": self.watch.refusals if self.watch is not None else 0,

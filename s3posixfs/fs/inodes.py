@@ -7,196 +7,28 @@ it (``open_file``), or it has children in the table.
 
 from __future__ import annotations
 
-import stat
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from errno import ESTALE
-from typing import TYPE_CHECKING
 
-import trio
-
-from s3posixfs.fs.attributes import Attributes, Entry
+from s3posixfs.fs.attributes import Entry
+from s3posixfs.fs.inode import Inode, last_serial
 from s3posixfs.fs.inode_numbers import ROOT_INODE, InodeNumbers, Place
 from s3posixfs.fs.names import BUCKET_KEY, key_segment, shown_name
+from s3posixfs.fs.packing import Held, Packer
 from s3posixfs.fs.permissions import refusal
-from s3posixfs.waiting.quick_lock import QuickLock
 
-if TYPE_CHECKING:
-    from s3posixfs.fs.handles import OpenFile
-    from s3posixfs.fs.listing import Listing
+__all__ = ["Inode", "InodeTable"]
 
 REMEMBERED_TIMES = 100_000  # of files that the kernel forgot
-
-
-class Inode:
-    """A file or directory. ``parent`` is ``None`` for the root and for what has no name left.
-
-    ``serial`` grows with every change this mount makes to it (for a directory: to its names),
-    so that an answer asked for before a change is known to be old; it is the number of that change
-    among those of all inodes. ``kept_etag`` is the version
-    that the kernel's cached pages are of. ``lock`` (directories) is held by whoever makes,
-    removes or renames a name in it. ``removed`` says that this mount took its name away.
-    ``names_ns`` and ``renamed_ns`` are when this mount last changed a name in it and gave it
-    another name, ns since the epoch: nothing in S3 tells. ``large`` says of a folder that it was
-    seen not to fit into one page of a listing. ``told`` are the attributes that the kernel was
-    given last. ``kept`` says of a folder that its time is still to be stored.
-    ``folders`` counts the folders in it, as far as it was seen whole (``None``: it was not).
-    """
-
-    __slots__ = (
-        "active",
-        "changing",
-        "children",
-        "entry",
-        "folders",
-        "kept",
-        "kept_etag",
-        "large",
-        "listing",
-        "lock",
-        "lookups",
-        "moving",
-        "name",
-        "names_ns",
-        "number",
-        "open_file",
-        "parent",
-        "removed",
-        "renamed_ns",
-        "serial",
-        "target",
-        "told",
-    )
-
-    def __init__(self, number: int, parent: Inode | None, name: bytes, entry: Entry) -> None:
-        self.number = number
-        self.parent = parent
-        self.name = name
-        self.entry = entry
-        self.lookups = 0
-        self.serial = 0
-        self.children: dict[bytes, Inode] = _NO_CHILDREN
-        self.open_file: OpenFile | None = None
-        self.listing: Listing | None = None
-        self.large = False
-        self.lock: QuickLock | None = None
-        self.kept_etag: str | None = None
-        self.target: tuple[str, bytes] | None = None  # of a symbolic link: ETag, where it points
-        self.active = 0  # operations at work in this folder or below: SubtreeGate's
-        self.moving: trio.Event | None = None
-        self.removed = False
-        self.changing = 0  # own requests under way that change its object or key
-        self.names_ns = 0
-        self.renamed_ns = 0
-        self.told: Attributes | None = None
-        self.kept = False
-        self.folders: int | None = None
-
-    @property
-    def attributes(self) -> Attributes:
-        return self.entry.attributes
-
-    @property
-    def shown(self) -> Attributes:
-        """The attributes with what has happened to names since they were last set."""
-        attributes = self.entry.attributes
-        changed = attributes.ctime_ns
-        if self.names_ns > changed:
-            attributes = attributes.written(attributes.mode, attributes.size, self.names_ns)
-        if self.renamed_ns > attributes.ctime_ns:
-            attributes = replace(attributes, ctime_ns=self.renamed_ns)
-        return attributes
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.entry.attributes.mode)
-
-    def note_change(self) -> None:
-        """This mount changed it."""
-        global _last_serial
-        _last_serial += 1
-        self.serial = _last_serial
-
-    def count_folders(self, more: int) -> None:
-        """So many more folders are in it."""
-        if self.folders is not None:
-            self.folders = max(0, self.folders + more)
-
-    @property
-    def detached(self) -> bool:
-        """Removed, or replaced by another file of its name."""
-        return self.parent is None and self.number != ROOT_INODE
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this mount knows better than S3 does, until the upload."""
-        return self.open_file is not None and self.open_file.unsaved
-
-    def is_replaced_by(self, entry: Entry) -> bool:
-        """Whether this is another host's version of a file that is open here to be read.
-
-        What was read and what the kernel has cached is of the old one, so that one inode for
-        both would show programs some of each.
-        """
-        former, found = self.entry.stat, entry.stat
-        if self.open_file is None or former is None or found is None or self.is_local:
-            return False
-        changed = former.etag not in ("", found.etag)
-        return changed and any(handle.readable for handle in self.open_file.handles)
-
-    @contextmanager
-    def own_change(self) -> Iterator[None]:
-        """Hold this round a request that changes the object and the step that records it here:
-        what S3 is seen to have in between is neither old nor another host's doing."""
-        self.changing += 1
-        try:
-            yield
-        finally:
-            self.changing -= 1
-
-    @property
-    def is_changing(self) -> bool:
-        """Whether this mount is about to change the object, or the key of a folder above."""
-        return any(inode.changing for inode in self.ancestry())
-
-    def names_lock(self) -> QuickLock:
-        """The lock on the names in this directory."""
-        if self.lock is None:
-            self.lock = QuickLock()
-        return self.lock
-
-    def ancestry(self) -> Iterator[Inode]:
-        """This inode and its parents up to the root."""
-        inode: Inode | None = self
-        while inode is not None:
-            yield inode
-            inode = inode.parent
-
-    def path(self) -> str:
-        """For people: the path below the mountpoint."""
-        names = [inode.name for inode in self.ancestry() if inode.name]
-        return "/".join(name.decode("utf-8", "backslashreplace") for name in reversed(names))
-
-
-# Of all changes, as an inode has no way to its table.
-_last_serial = 0
-
-# Of all that have none, which files never have: an empty dict each were 64 bytes a file.
-_NO_CHILDREN: dict[bytes, Inode] = {}
-
-
-def _add(parent: Inode, name: bytes, child: Inode) -> None:
-    if parent.children is _NO_CHILDREN:
-        parent.children = {}
-    parent.children[name] = child
 
 
 class InodeTable:
     """All inodes by number. ``bucket`` ``None`` means that the root's children are buckets.
 
     ``forgotten_serial`` is the last change of what is not in it any more, or not at its name.
+    ``packed`` counts the packed ones; ``recent`` are those that were new or unpacked since somebody
+    last took that list, among them ones that were forgotten meanwhile.
     """
 
     def __init__(self, bucket: str | None, prefix: str, root: Entry) -> None:
@@ -206,12 +38,16 @@ class InodeTable:
         self._inodes = {ROOT_INODE: self.root}
         self._times: OrderedDict[Place, tuple[int, int]] = OrderedDict()
         self._numbers = InodeNumbers()
+        self._packer = Packer()
+        self._keyed: tuple[Inode, str] | None = None  # a folder, and what keys in it begin with
         self.forgotten_serial = 0
+        self.packed = 0
+        self.recent: list[Inode] = []
 
     @property
     def last_serial(self) -> int:
         """The number of the last change of all."""
-        return _last_serial
+        return last_serial()
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -245,12 +81,15 @@ class InodeTable:
         inode = Inode(self._numbers.choose(place, self._inodes), parent, name, entry)
         inode.names_ns, inode.renamed_ns = self._times.pop(place, (0, 0))
         self._inodes[inode.number] = inode
-        _add(parent, name, inode)
+        parent.add_child(name, inode, self._unpacked)
+        self.recent.append(inode)
         return inode
 
     def detach(self, inode: Inode) -> None:
         """Take the inode's name away; it stays for who holds it."""
         if inode.parent is not None:
+            inode.unpack()  # for which it takes its name
+            self._keyed = None
             parent, inode.parent = inode.parent, None
             if parent.children.get(inode.name) is inode:
                 del parent.children[inode.name]
@@ -271,12 +110,14 @@ class InodeTable:
         replaced = parent.children.get(name)
         if replaced is not None and replaced is not inode:
             self.detach(replaced)
+        inode.unpack()
+        self._keyed = None
         former = inode.parent
         if former is not None and former.children.get(inode.name) is inode:
             del former.children[inode.name]
         inode.parent, inode.name = parent, name
         inode.note_change()
-        _add(parent, name, inode)
+        parent.add_child(name, inode, self._unpacked)
         if former is not None:
             self.tidy(former)
 
@@ -291,11 +132,10 @@ class InodeTable:
         """Drop the inode, and then its parents, if nothing needs them."""
         current: Inode | None = inode
         while current is not None and current.number != ROOT_INODE:
-            if current.lookups or current.open_file or current.children or current.active:
+            if current.is_used:
                 return
-            if current.kept or current.moving is not None:
-                return
-            self._inodes.pop(current.number, None)
+            if self._inodes.pop(current.number, None) is not None and current.packed is not None:
+                self.packed -= 1
             self.forgotten_serial = max(self.forgotten_serial, current.serial)
             parent = current.parent
             if parent is not None:
@@ -306,10 +146,43 @@ class InodeTable:
 
     def _remember(self, place: Place, inode: Inode) -> None:
         self._numbers.keep(place, inode.number)
-        if inode.names_ns or inode.renamed_ns:
-            self._times[place] = inode.names_ns, inode.renamed_ns
+        times = inode.times_ns
+        if any(times):
+            self._times[place] = times
         if len(self._times) > REMEMBERED_TIMES:
             self._times.popitem(last=False)
+
+    # Of those that nobody asks for.
+
+    def knows(self, inode: Inode) -> bool:
+        """Whether the inode is still in the table."""
+        return self._inodes.get(inode.number) is inode
+
+    def pack(self, inode: Inode, stamp: int = 0) -> bool:
+        """Keep the inode packed until somebody asks for it, if it can be."""
+        key = self._known_key(inode)
+        done = inode.pack(lambda entry, held: self._packer.pack(entry, held, key, stamp))
+        self.packed += done
+        return done
+
+    def _unpacked(self, inode: Inode, packed: bytes) -> tuple[Entry, Held]:
+        if self.knows(inode):
+            self.packed -= 1
+            self.recent.append(inode)
+        return self._packer.unpack(packed, self._known_key(inode))
+
+    def _known_key(self, inode: Inode) -> str | None:
+        """The key by its name and those above; of a folder without its slash."""
+        parent, segment = inode.parent, key_segment(inode.name)
+        if parent is None or segment is None:
+            return None
+        if self._keyed is None or self._keyed[0] is not parent:
+            folders = [key_segment(folder.name) for folder in parent.ancestry() if folder.name]
+            if self._bucket is None and folders:
+                folders.pop()  # the bucket
+            prefix = "".join(f"{name}/" for name in reversed(folders))
+            self._keyed = parent, self._prefix + prefix
+        return self._keyed[1] + segment
 
     def below(self, inode: Inode) -> Iterator[Inode]:
         """The inode and all that are known below it."""

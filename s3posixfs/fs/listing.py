@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import trio
@@ -20,6 +21,7 @@ PAGE_KEYS = 1000
 SHARE = 4
 LONGEST_SECONDS = 30.0
 ABSENT_NAMES = 10_000
+MOST_DROPPED = 1000  # listings, in one step
 
 # Of a scan: the rows that are asked for together, and those that may be left out in between.
 SMALLEST, LARGEST = 4, 64
@@ -69,7 +71,8 @@ class Listing:
     is opened; ``took`` the seconds that its pages took. ``first`` is the first of all keys below,
     where that is known; ``nameless`` says that there are keys with an empty segment
     there, which are not shown. ``ahead`` says that a page is being fetched before it is needed.
-    ``handles`` counts the open directories that read from it.
+    ``handles`` counts the open directories that read from it; ``used_at`` is when S3 was last
+    asked for a page.
     """
 
     __slots__ = (
@@ -91,6 +94,7 @@ class Listing:
         "scan",
         "started_at",
         "took",
+        "used_at",
         "walk",
     )
 
@@ -98,7 +102,7 @@ class Listing:
         self.rows: list[Row] = []
         self.index: dict[bytes, int] = {}
         self.complete = False
-        self.started_at = started_at
+        self.started_at = self.used_at = started_at
         self.took = 0.0
         self.ahead = False
         self.handles = 0
@@ -189,6 +193,7 @@ class Listing:
                 self.first = _first(page)
             self._take(page, len(prefix), now)
             self.took += trio.current_time() - began
+            self.used_at = now
 
     def fill(self, page: ListPage, first: ObjectStat, prefix: str, asked_at: float) -> None:
         """Take the only page, which came with others'; ``first`` of all keys below."""
@@ -226,6 +231,7 @@ class Listing:
             if now - self.rows[position].fetched_at < ttl:
                 return
             self._changed_meanwhile = set()
+            self.used_at = now
             page = await store.list_objects(
                 bucket,
                 prefix=prefix,
@@ -341,6 +347,22 @@ class ListingCache:
             if directory.listing is None or not directory.listing.handles:
                 total -= weight
                 self.drop(directory)
+
+    def drop_idle(self, now: float, seconds: float, share: float) -> None:
+        """Drop listings that nobody reads from and that grew too old to answer for anything: for
+        so many seconds, or times as long as they took."""
+        idle: list[Inode] = []
+        for directory in islice(self._recent.values(), MOST_DROPPED):
+            listing = directory.listing
+            if listing is not None and now - listing.started_at < seconds:
+                break
+            if listing is None or not (
+                listing.handles
+                or now - listing.used_at < max(seconds, self._ttl, share * listing.took)
+            ):
+                idle.append(directory)
+        for directory in idle:
+            self.drop(directory)
 
     def drop(self, directory: Inode) -> None:
         """Forget what is known of a directory's names."""

@@ -1,5 +1,6 @@
 """The same operations on the filesystem and on a folder of this host: errno, names, modes, sizes
-and bytes must come out alike. Time passes (so that caches age), and another S3 client writes."""
+and bytes must come out alike. Time passes (so that caches age), what is known is packed, and
+another S3 client writes."""
 
 from __future__ import annotations
 
@@ -58,6 +59,7 @@ operations = st.one_of(
     st.tuples(st.just("utime"), paths, st.integers(0, 2_000_000_000)),
     st.tuples(st.just("foreign"), st.sampled_from(NAMES), contents),
     st.tuples(st.just("time")),
+    st.tuples(st.just("pack")),
     st.tuples(st.just("compare")),
 )
 
@@ -232,6 +234,10 @@ class Both:
 
     async def time(self) -> None:
         self.bed.pass_time()
+
+    async def pack(self) -> None:
+        """What is known of all that is not in use is packed."""
+        await self.bed.pack()
 
     async def compare(self) -> None:
         """The whole trees."""
