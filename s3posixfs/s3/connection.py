@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import ssl
 from typing import NoReturn
 
 import httptools
@@ -26,7 +25,7 @@ JOIN_BYTES = 64 * 1024
 HUGE_BYTES = 4 * 1024 * 1024
 # How much is received at least before others get their turn.
 TURN_BYTES = 2 * 1024 * 1024
-_LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError)
+_LOST = (OSError, trio.ClosedResourceError)
 
 
 def receive_buffer(length: int) -> memoryview:
@@ -187,8 +186,7 @@ class Connection:
         return count
 
     def _lost(self, error: BaseException, *, partial: bool = False) -> NoReturn:
-        cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) else error
-        reason = getattr(cause, "strerror", None) or "the connection broke"
+        reason = getattr(error, "strerror", None) or "the connection broke"
         raise _Ended(str(reason), partial=partial) from error
 
     async def _receive_head(self, method: str, limit: int) -> tuple[HeadParser, int, int, int]:

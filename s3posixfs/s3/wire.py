@@ -15,6 +15,7 @@ import trio
 from s3posixfs.core.errors import OperatorError
 from s3posixfs.s3.body import unreadable
 from s3posixfs.s3.errors import ConnectionFailed
+from s3posixfs.waiting.tls_socket import TlsSocket
 
 # How much one call of a thread sends of a file at most.
 SENDFILE_BYTES = 4 * 1024 * 1024
@@ -24,6 +25,7 @@ _OF_THE_NETWORK = frozenset(
         *(errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET),
     }
 )
+_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class Wire(Protocol):
@@ -141,21 +143,19 @@ class PlainWire:
 
 
 class TlsWire:
-    """TLS over TCP. One received record is copied once, into the caller's buffer."""
+    """TLS over TCP; received records are decrypted into the caller's buffer."""
 
-    __slots__ = ("_socket", "_stream")
+    __slots__ = ("_socket",)
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream], sock: trio.SocketStream) -> None:
-        self._stream = stream
-        self._socket = sock.socket
+    def __init__(self, sock: TlsSocket) -> None:
+        """``sock`` has shaken hands."""
+        self._socket = sock
 
     async def send(self, data: bytes | memoryview) -> None:
-        await self._stream.send_all(data)
+        await self._socket.send(data)
 
     async def receive_into(self, buffer: memoryview) -> int:
-        data = await self._stream.receive_some(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        return await self._socket.receive_into(buffer)
 
     async def wait_answer(self) -> None:
         # Readable means little here: a TLS 1.3 server sends session tickets unasked.
@@ -189,25 +189,25 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 async def dial(host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> Wire:
     """Connect within ``timeout`` seconds. Raises ConnectionFailed; leaves nothing open."""
-    stream: trio.SocketStream | None = None
+    opened: socket.socket | TlsSocket | None = None
     try:
         with trio.fail_after(timeout):
             stream = await trio.open_tcp_stream(host, port)
             # trio keeps less than 16 KiB unsent, which makes one large send into many small.
             stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
+            family, kind = stream.socket.family, stream.socket.type
+            opened = sock = socket.socket(family, kind, fileno=stream.socket.detach())
+            sock.setblocking(False)
             if context is None:
-                family, kind = stream.socket.family, stream.socket.type
-                sock = socket.socket(family, kind, fileno=stream.socket.detach())
-                sock.setblocking(False)
                 return PlainWire(sock)
-            secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-            await secure.do_handshake()
-            return TlsWire(secure, stream)
+            opened = secure = TlsSocket(sock, context, server_hostname=host)
+            await secure.handshake()
+            return TlsWire(secure)
     except BaseException as error:
-        if stream is not None:
-            stream.socket.close()
-        if isinstance(error, (OSError, trio.BrokenResourceError, trio.TooSlowError)):
-            raise _dial_failure(host, port, error, stream is not None) from error
+        if opened is not None:
+            opened.close()
+        if isinstance(error, (OSError, trio.TooSlowError)):
+            raise _dial_failure(host, port, error, opened is not None) from error
         raise
 
 
@@ -216,19 +216,16 @@ def _dial_failure(host: str, port: int, error: Exception, connected: bool) -> Co
         return ConnectionFailed("tls", f"{host}:{port} does not answer the TLS handshake")
     if isinstance(error, trio.TooSlowError):
         return ConnectionFailed("connect", f"{host}:{port} does not answer")
-    cause: BaseException = error
-    if isinstance(error, trio.BrokenResourceError) and error.__cause__ is not None:
-        cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionFailed(
-            "tls", f"the certificate of {host}:{port} is not trusted: {cause.verify_message}"
+            "tls", f"the certificate of {host}:{port} is not trusted: {error.verify_message}"
         )
-    if isinstance(cause, ssl.SSLError):
-        reason = (cause.reason or "handshake failed").replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError) and not isinstance(error, _ENDED):
+        reason = (error.reason or "handshake failed").replace("_", " ").lower()
         return ConnectionFailed("tls", f"no TLS with {host}:{port}: {reason}")
     if connected:
         return ConnectionFailed("tls", f"{host}:{port} ended the TLS handshake")
-    if isinstance(cause, trio.socket.gaierror):
+    if isinstance(error, trio.socket.gaierror):
         return ConnectionFailed("resolve", f"the name {host} cannot be resolved")
     # open_tcp_stream groups one OSError per address it tried.
     inner: BaseException | None = error.__cause__

@@ -15,6 +15,7 @@ import trio
 
 from s3posixfs.core.types import MIB
 from s3posixfs.store.threads import Bulk
+from s3posixfs.waiting.tls_socket import TlsSocket
 
 _SENDFILE_BYTES = 8 * MIB
 _TLS_READ_BYTES = 256 * 1024
@@ -123,7 +124,7 @@ class PlainTransport:
 class TlsTransport:
     """HTTPS."""
 
-    __slots__ = ("_bulk", "_stall", "_stream", "peer")
+    __slots__ = ("_bulk", "_socket", "_stall", "peer")
     secure = True
 
     def __init__(
@@ -134,11 +135,8 @@ class TlsTransport:
         stall: float,
         context: ssl.SSLContext,
     ) -> None:
-        sock.setblocking(False)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._stream: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
-            stream, context, server_side=True, https_compatible=True
-        )
+        """OSError where the client has left already."""
+        self._socket = TlsSocket(sock, context, server_side=True)
         self._bulk = bulk
         self._stall = stall
         self.peer = peer
@@ -146,34 +144,48 @@ class TlsTransport:
     async def handshake(self) -> None:
         """Raise unless the client completes TLS within the stall time."""
         with trio.fail_after(self._stall):
-            await self._stream.do_handshake()
+            await self._socket.handshake()
 
     async def receive_into(self, view: memoryview) -> int:
         with trio.fail_after(self._stall):
-            data = await self._stream.receive_some(len(view))
-        view[: len(data)] = data
-        return len(data)
+            return await self._socket.receive_into(view)
 
     async def send(self, *pieces: bytes | memoryview) -> None:
         # One record for head and small body together.
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        view = memoryview(data)
-        for start in range(0, len(view), _TLS_READ_BYTES):
+        rest = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        while True:
+            rest, wanted = self._socket.send_now(rest)
+            if wanted is None:
+                return
             with trio.fail_after(self._stall):
-                await self._stream.send_all(view[start : start + _TLS_READ_BYTES])
+                await self._socket.ready(wanted)
 
     async def send_file(self, fd: int, offset: int, length: int) -> None:
         end = offset + length
-        while offset < end:
-            data = await self._bulk.run(os.pread, fd, min(_TLS_READ_BYTES, end - offset), offset)
-            if not data:
+        rest = memoryview(b"")
+        while offset < end or len(rest):
+            # In a thread: reading the file may wait for the disk, and encrypting takes its time.
+            offset, rest, wanted = await self._bulk.run(self._send_some, fd, offset, end, rest)
+            if wanted is not None:
+                with trio.fail_after(self._stall):
+                    await self._socket.ready(wanted)
+
+    def _send_some(
+        self, fd: int, offset: int, end: int, rest: memoryview
+    ) -> tuple[int, memoryview, ssl.SSLWantReadError | ssl.SSLWantWriteError | None]:
+        """Send what is left of what was read, and then of the file from the offset on."""
+        limit = min(end, offset + _SENDFILE_BYTES)
+        while True:
+            rest, wanted = self._socket.send_now(rest)
+            if wanted is not None or offset == limit:
+                return offset, rest, wanted
+            rest = memoryview(os.pread(fd, min(_TLS_READ_BYTES, limit - offset), offset))
+            if not rest:
                 raise OSError("the file became shorter while it was sent")
-            await self.send(data)
-            offset += len(data)
+            offset += len(rest)
 
     async def finish(self) -> None:
-        with trio.fail_after(self._stall):
-            await self._stream.transport_stream.send_eof()
+        self._socket.send_no_more()
 
     async def aclose(self) -> None:
-        await trio.aclose_forcefully(self._stream)
+        self._socket.close()

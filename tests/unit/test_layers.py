@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "fs": {"core", "credentials", "data", "identity", "s3", "waiting"},
     "fuse": {"core", "fs", "waiting"},
     "metrics": {"core", "waiting"},
-    "store": {"core", "identity", "metrics", "sigv4"},
+    "store": {"core", "identity", "metrics", "sigv4", "waiting"},
     "cli": {
         *("core", "credentials", "data", "fs", "fuse", "identity", "metrics", "s3", "sigv4"),
         "store",
