@@ -19,7 +19,7 @@ from s3posixfs.core.clock import Clock
 
 STREAK = 4  # files made, or names given by rename, in a row
 OPENED = 2  # files opened in a row, where one is fetched in vain at worst
-STREAK_SECONDS = 0.25  # from one to the next
+STREAK_SECONDS = 2.0  # from one to the next: each may wait for a distant store, and for others
 ONE_STEP = 0.01  # seconds between lookup and create in one call; the kernel takes far less
 SCAN_SECONDS = 1.0  # from one lookup to the next of who goes through a folder
 OPEN_STEP = 0.002  # and between lookup and open, where what others did meanwhile would be missed

@@ -52,6 +52,8 @@ class Scan:
         """How many rows after this one will be asked for, as far as that shows: more each time,
         none for the first one or one out of order."""
         # Within what was asked for before, too: it may have grown old since.
+        if position == self._last:
+            return self._rows
         if self._last < position <= self._end + GAP:
             self._rows = min(max(SMALLEST, self._rows * GROWTH), LARGEST)
         else:

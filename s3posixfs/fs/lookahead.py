@@ -59,6 +59,10 @@ class LookAhead:
         entry, _ = await both(asked, ahead)
         return entry
 
+    async def listed_again(self, parent: Inode, name: bytes) -> Row | None:
+        """The row of a name in a new listing, where names of an old one are asked for in order."""
+        return await self._listed_again(parent, name) if self._next_names(parent, name) else None
+
     def _next_names(self, parent: Inode, name: bytes) -> list[bytes]:
         listing = parent.listing
         if listing is None or not self._state.config.metadata_ttl:

@@ -91,6 +91,8 @@ class Resolver:
             entry = self._entries.of_row(parent, row) if row is not None else None
             asked_at = state.now()
             if entry is None or not entry.exact or (whole and not entry.whole):
+                if content and row is None:
+                    row = await self._ahead.listed_again(parent, name)
                 if content and self._lacks_content(parent, name, row):
                     entry = await self._keys.with_content(parent, segment, known, row)
                 else:

@@ -78,7 +78,7 @@ async def serve(
     requests without an answer then.
     """
     operations = FuseOperations(filesystem)
-    wait_quickly()
+    wait_quickly(negotiate=True)
     pyfuse3.init(operations, mountpoint, fuse_options(options, filesystem))
     try:
         async with trio.open_nursery() as nursery:

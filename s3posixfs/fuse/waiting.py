@@ -17,6 +17,7 @@ from typing import Any
 import pyfuse3
 import trio
 
+from s3posixfs.fuse.negotiation import Negotiation
 from s3posixfs.waiting.quick_lock import QuickLock
 
 # Requests taken in a row before others get their turn: what waits for S3, timers.
@@ -26,10 +27,12 @@ IN_A_ROW = 8
 class _LowLevel:
     """trio.lowlevel, but that it does not wait for what is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, negotiate: bool) -> None:
+        self._negotiate = negotiate
         self._in_a_row = 0
         self._watched = -1
         self._poll = select.poll()
+        self._negotiation: Negotiation | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio.lowlevel, name)
@@ -43,6 +46,13 @@ class _LowLevel:
         if descriptor != self._watched:
             self._watched, self._poll = descriptor, select.poll()
             self._poll.register(descriptor, select.POLLIN)
+            if self._negotiate:
+                self._negotiation = Negotiation(descriptor)
+                self._negotiation.begin()
+                return
+        if self._negotiation is not None:
+            negotiation, self._negotiation = self._negotiation, None
+            negotiation.end()
         while self._in_a_row >= IN_A_ROW or not self._poll.poll(0):
             self._in_a_row = 0
             await trio.lowlevel.wait_readable(descriptor)
@@ -54,14 +64,15 @@ class _Trio:
 
     Lock = QuickLock
 
-    def __init__(self) -> None:
-        self.lowlevel = _LowLevel()
+    def __init__(self, negotiate: bool) -> None:
+        self.lowlevel = _LowLevel(negotiate)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)
 
 
-def wait_quickly() -> None:
-    """To be called before ``pyfuse3.init``."""
+def wait_quickly(*, negotiate: bool) -> None:
+    """To be called before ``pyfuse3.init``; ``negotiate`` what that leaves off, see
+    :mod:`s3posixfs.fuse.negotiation`."""
     module: Any = pyfuse3
-    module.trio = _Trio()
+    module.trio = _Trio(negotiate)

@@ -82,6 +82,24 @@ async def test_reading_files_costs_a_request_each(tmp_path: Path) -> None:
         assert made == {"get": 20}
 
 
+async def test_reading_files_of_an_old_listing_in_order_costs_a_request_each(
+    tmp_path: Path,
+) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        folder = await folder_of(bed)
+        names = sorted(await bed.list("d"))
+        for name in names[:5]:
+            await read(bed, folder, name)
+        with counted(bed) as made:
+            for number, name in enumerate(names[5:]):
+                if number % 20 == 10:
+                    bed.pass_time()
+                await read(bed, folder, name)
+        assert made["get"] <= COUNT
+        assert made["head"] <= 10
+        assert made["list_objects"] <= 10
+
+
 async def test_reading_files_that_no_listing_shows_costs_two(tmp_path: Path) -> None:
     """The content, and one listing for the owner and for what would hide the file."""
     async with filesystem_bed(tmp_path, capabilities=PLAIN, wrap=ownerless) as bed:

@@ -17,7 +17,7 @@ from s3posixfs.waiting.quick_lock import QuickLock
 def quick(monkeypatch: pytest.MonkeyPatch) -> object:
     """What pyfuse3 takes for trio."""
     monkeypatch.setattr(pyfuse3, "trio", trio)
-    wait_quickly()
+    wait_quickly(negotiate=False)
     return pyfuse3.trio  # type: ignore[attr-defined]
 
 
