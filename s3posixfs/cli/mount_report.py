@@ -180,6 +180,11 @@ class MountReport:
         for name, source, text in (
             ("uploads", ("uploads", "queue_uploads"), "Files stored."),
             ("upload_failures", ("failed_uploads", "queue_failures"), "Uploads that failed."),
+            (
+                "evicted_inodes",
+                ("evicted_inodes",),
+                "Names that the kernel forgot as there were more than cached_entries.",
+            ),
             ("refusals", ("refusals",), "Operations refused with EACCES or EPERM."),
         ):
             yield counter(f"{_PREFIX}{name}", text, sum(number(one) for one in source))

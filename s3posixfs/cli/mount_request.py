@@ -105,6 +105,7 @@ def filesystem_config(request: MountRequest) -> FsConfig:
         file_mode=options.whole("file_mode"),
         dir_mode=None if options.values["dir_mode"] is None else options.whole("dir_mode"),
         metadata_ttl=options.number("metadata_ttl"),
+        cached_entries=options.whole("cached_entries"),
         attributes=cast(AttributesFrom, options.text("attributes")),
         access=cast(Access, options.text("access")),
         access_ttl=options.number("access_ttl"),

@@ -233,6 +233,14 @@ OPTIONS: tuple[Option, ...] = (
         "metadata_ttl", _number(0, 86400), 1.0, "1", "seconds that attributes and listings are kept"
     ),
     Option(
+        "cached_entries",
+        _whole(0, 2**32),
+        1_000_000,
+        "1000000",
+        "names kept in memory; beyond that the kernel is asked to forget files used longest ago "
+        "(by a daemon that is root on the host itself); `0`: only the kernel decides",
+    ),
+    Option(
         "capabilities",
         _settings,
         None,

@@ -47,6 +47,7 @@ class FsConfig:
     trusted_owners: frozenset[str] = frozenset()  # S3 owner IDs; "*" trusts all of them
     known_metadata: int = 100_000  # versions whose metadata is remembered
     listed_entries: int = 200_000  # entries kept in cached listings
+    cached_entries: int = 1_000_000  # names in memory, 0: as many as the kernel remembers
     request_deadline: float = 60.0  # for a handler that moves no file data
     transfer_deadline: float = 3600.0  # for one that may move a whole file or folder
     parallel_requests: int = 16  # of one rename of a folder

@@ -184,12 +184,12 @@ class Directories:
         known = inode.children.get(row.name)
         if known is not None and (
             known.is_local
-            or known.entry.fetched_at >= row.fetched_at
+            or (entry := known.entry).fetched_at >= row.fetched_at
             or self._entries.is_fresh(known)
             # A row of this mount's own write: it lacks the owner, whom the entry knows.
-            or (row.stat is not None and known.entry.stat is row.stat)
+            or (row.stat is not None and entry.stat is row.stat)
             # A folder's row proves only that it is there; attributes are asked for when needed.
-            or (row.stat is None and known.is_directory)
+            or (row.is_directory and known.is_directory)
         ):
             return known
         return state.table.attach(inode, row.name, self._entries.of_row(inode, row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from s3posixfs.core.types import ObjectStat
-from s3posixfs.fs.attributes import Entry, FileAttributes
+from s3posixfs.fs.attributes import Attributes, Entry, FileAttributes
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
@@ -67,7 +67,7 @@ class Entries:
         return FileAttributes(
             inode=inode.number,
             attributes=attributes,
-            links=self._links(inode),
+            links=self._links(inode, attributes),
             blocks=-(-attributes.size // 512),
             # What a row shows as a file may be a link: nothing to be remembered by the kernel.
             entry_valid=left if entry.exact or attributes.is_directory else 0.0,
@@ -75,8 +75,8 @@ class Entries:
         )
 
     @staticmethod
-    def _links(inode: Inode) -> int:
+    def _links(inode: Inode, attributes: Attributes) -> int:
         """A folder has two, and one for each folder in it that is known of."""
         if inode.detached:
             return 0
-        return 2 + (inode.folders or 0) if inode.is_directory else 1
+        return 2 + (inode.folders or 0) if attributes.is_directory else 1

@@ -37,6 +37,7 @@ from s3posixfs.fs.conflicts import Conflicts
 from s3posixfs.fs.creating import Creator
 from s3posixfs.fs.directories import Directories, Emit
 from s3posixfs.fs.entries import Entries
+from s3posixfs.fs.evicting import Evictor
 from s3posixfs.fs.files import Files
 from s3posixfs.fs.flat_listings import FlatListings
 from s3posixfs.fs.folder_moves import FolderMover
@@ -118,7 +119,8 @@ class FileSystem:
         self._files = Files(state, self._resolver, self._saver)
         self._directories = Directories(state, self._resolver, self._entries, buckets, nursery)
         self._times = FolderTimes(state, rewriter)
-        self.sweeper = Sweeper(state)
+        self.evictor = Evictor(state)
+        self.sweeper = Sweeper(state, self.evictor)
         folders = Folders(state, self._times)
         self._creator = Creator(state, self._resolver, buckets, self._files, folders)
         self._remover = Remover(state, self._resolver, buckets, self._saver, folders)
@@ -163,6 +165,7 @@ class FileSystem:
         self._nursery.start_soon(self._saver.abort_left)
         self._nursery.start_soon(self._times.run)
         self._nursery.start_soon(self.sweeper.run)
+        self._nursery.start_soon(self.evictor.run)
         if self._uploading is not None:
             self._uploading.writeback.restore()
             await self._nursery.start(self._uploading.run)
@@ -210,6 +213,7 @@ class FileSystem:
         return {
             "inodes": len(self._state.table),
             "packed_inodes": self._state.table.packed,
+            "evicted_inodes": self.evictor.evicted,
             "open_files": len(self._files.handles),
             "open_directories": len(self._directories.handles),
             "refusals": self.watch.refusals if self.watch is not None else 0,

@@ -12,7 +12,7 @@ import trio
 
 from s3posixfs.fs.attributes import Attributes, Entry
 from s3posixfs.fs.inode_numbers import ROOT_INODE
-from s3posixfs.fs.packing import Held, has_times, stamped
+from s3posixfs.fs.packing import Held, has_times
 from s3posixfs.waiting.quick_lock import QuickLock
 
 if TYPE_CHECKING:
@@ -169,11 +169,6 @@ class Inode:
         """The packed form, where that is what there is."""
         return self._entry if isinstance(self._entry, bytes) else None
 
-    def restamp(self, stamp: int) -> None:
-        """Give the packed form another stamp."""
-        if isinstance(self._entry, bytes):
-            self._entry = stamped(self._entry, stamp)
-
     def pack(self, into: Callable[[Entry, Held], bytes | None]) -> bool:
         """Keep what is known in the form that ``into`` gives, unless it gives none."""
         entry, more = self._entry, self._more
@@ -219,8 +214,9 @@ class Inode:
 
     def add_child(self, name: bytes, child: Inode, unpacker: Unpacker) -> None:
         """There is this at the name; for ``unpacker`` see ``More``."""
-        more = self.more()
-        if more.children is NO_CHILDREN:
+        more = self._more
+        if more is None or more.unpacker is None:
+            more = self.more()
             more.children, more.unpacker = {}, unpacker
         more.children[name] = child
 
@@ -254,12 +250,14 @@ class Inode:
 
     @property
     def attributes(self) -> Attributes:
-        return self.entry.attributes
+        entry = self._entry  # not by way of ``entry``: a property in a property costs twice
+        return (self.unpack() if isinstance(entry, bytes) else entry).attributes
 
     @property
     def shown(self) -> Attributes:
         """The attributes with what has happened to names since they were last set."""
-        attributes = self.entry.attributes
+        entry = self._entry
+        attributes = (self.unpack() if isinstance(entry, bytes) else entry).attributes
         if self._more is None:
             return attributes
         if self.names_ns > attributes.ctime_ns:
@@ -270,7 +268,9 @@ class Inode:
 
     @property
     def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.entry.attributes.mode)
+        entry = self._entry
+        attributes = (self.unpack() if isinstance(entry, bytes) else entry).attributes
+        return stat.S_ISDIR(attributes.mode)
 
     def note_change(self) -> None:
         """This mount changed it."""
@@ -302,8 +302,10 @@ class Inode:
         What was read and what the kernel has cached is of the old one, so that one inode for
         both would show programs some of each.
         """
+        if self.open_file is None or self.is_local:
+            return False
         former, found = self.entry.stat, entry.stat
-        if self.open_file is None or former is None or found is None or self.is_local:
+        if former is None or found is None:
             return False
         changed = former.etag not in ("", found.etag)
         return changed and any(handle.readable for handle in self.open_file.handles)

@@ -31,6 +31,11 @@ class InodeNumbers:
         self._kept: OrderedDict[Place, int] = OrderedDict()
         self._taken: set[int] = set()
 
+    @property
+    def kept(self) -> int:
+        """So many numbers are remembered, of ``REMEMBERED`` at most."""
+        return len(self._kept)
+
     def choose(self, place: Place, in_use: Container[int]) -> int:
         """The number for what is at a place, which none of those ``in_use`` has."""
         kept = self._kept.pop(place, None)

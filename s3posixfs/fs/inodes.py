@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from errno import ESTALE
+from stat import S_IFDIR
 
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.inode import Inode, last_serial
-from s3posixfs.fs.inode_numbers import ROOT_INODE, InodeNumbers, Place
+from s3posixfs.fs.inode_numbers import REMEMBERED, ROOT_INODE, InodeNumbers, Place, derived
 from s3posixfs.fs.names import BUCKET_KEY, key_segment, shown_name
 from s3posixfs.fs.packing import Held, Packer
 from s3posixfs.fs.permissions import refusal
 
 __all__ = ["Inode", "InodeTable"]
 
+TYPE = 0o170000  # the bits of a mode that say which type of file it is
 REMEMBERED_TIMES = 100_000  # of files that the kernel forgot
 
 
@@ -71,15 +73,17 @@ class InodeTable:
         """
         known = parent.children.get(name)
         if known is not None:
-            supposed = not (known.entry.is_of_sure_type or entry.attributes.is_directory)
-            same_type = supposed or known.attributes.type == entry.attributes.type
-            if same_type and not known.is_replaced_by(entry):
+            former = known.entry
+            was, now = former.attributes.mode & TYPE, entry.attributes.mode & TYPE
+            supposed = not (former.is_of_sure_type or now == S_IFDIR)
+            if (supposed or was == now) and not known.is_replaced_by(entry):
                 known.entry = entry
                 return known
             self.detach(known)
         place = (parent.number, name)
         inode = Inode(self._numbers.choose(place, self._inodes), parent, name, entry)
-        inode.names_ns, inode.renamed_ns = self._times.pop(place, (0, 0))
+        if place in self._times:
+            inode.names_ns, inode.renamed_ns = self._times.pop(place)
         self._inodes[inode.number] = inode
         parent.add_child(name, inode, self._unpacked)
         self.recent.append(inode)
@@ -164,6 +168,15 @@ class InodeTable:
         done = inode.pack(lambda entry, held: self._packer.pack(entry, held, key, stamp))
         self.packed += done
         return done
+
+    def may_forget(self, inode: Inode) -> bool:
+        """Whether the inode will be the same again after the kernel has forgotten it: where what
+        nothing in S3 tells is to be remembered, that there is room enough for others' as well."""
+        if inode.parent is None:
+            return False
+        if not any(inode.times_ns) and inode.number == derived((inode.parent.number, inode.name)):
+            return True
+        return self._numbers.kept < REMEMBERED // 2 and len(self._times) < REMEMBERED_TIMES // 2
 
     def _unpacked(self, inode: Inode, packed: bytes) -> tuple[Entry, Held]:
         if self.knows(inode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -30,13 +29,31 @@ GAP = 8
 NOWHERE = -1000
 
 
-@dataclass(slots=True, unsafe_hash=True)
 class Row:
-    """A name and its object; ``stat`` is ``None`` for a directory."""
+    """A name and its object; ``stat`` is ``None`` for a directory. ``fetched_at`` is when S3 said
+    so, on the monotonic clock."""
 
-    name: Final[bytes]
-    stat: Final[ObjectStat | None]
-    fetched_at: Final[float]
+    __slots__ = ("_stat", "fetched_at", "name")
+
+    def __init__(self, name: bytes, stat: ObjectStat | None, fetched_at: float) -> None:
+        self.name: Final = name
+        self.fetched_at: Final = fetched_at
+        self._stat: ObjectStat | Inode | None = stat
+
+    @property
+    def stat(self) -> ObjectStat | None:
+        stat = self._stat
+        # As isinstance, in half of the time: it is asked for each row that is read.
+        return stat.entry.stat if stat.__class__ is Inode else stat  # type: ignore
+
+    @property
+    def is_directory(self) -> bool:
+        return self._stat is None
+
+    def follow(self, inode: Inode) -> None:
+        """Take the object from the inode, which has the same or, later, a newer one: of a million
+        names it is kept once, and packed."""
+        self._stat = inode
 
 
 class Scan:
@@ -156,7 +173,7 @@ class Listing:
 
     def count_folders(self) -> int:
         """The folders in it."""
-        return sum(self.rows[position].stat is None for position in self.index.values())
+        return sum(self.rows[position].is_directory for position in self.index.values())
 
     @property
     def made_here(self) -> bool:
@@ -213,7 +230,7 @@ class Listing:
             if name is None or name in self._changed:
                 continue
             known = self.get(name)
-            if known is None or known.stat is not None:  # `a/` hides `a`
+            if known is None or not known.is_directory:  # `a/` hides `a`
                 self._set(Row(name, found, now))
         for common in page.prefixes:
             self.nameless = self.nameless or common[cut:] == "/"

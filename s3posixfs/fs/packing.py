@@ -217,11 +217,6 @@ def stamp_of(packed: bytes) -> int:
     return stamp
 
 
-def stamped(packed: bytes, stamp: int) -> bytes:
-    """The same with another stamp."""
-    return packed[:_STAMP_AT] + _STAMP.pack(stamp) + packed[_STAMP_AT + _STAMP.size :]
-
-
 def _of_type(key: str | None, mode: int) -> str:
     """The key of a folder's marker has a slash."""
     return f"{key}/" if mode & _FORMAT == stat.S_IFDIR else key or ""

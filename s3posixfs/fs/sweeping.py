@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import trio
 
+from s3posixfs.fs.evicting import Evictor
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.name_listings import LISTING_SHARE
@@ -32,8 +33,9 @@ BETWEEN_LOOKS = 32
 class Sweeper:
     """Goes through what was used a while ago."""
 
-    def __init__(self, state: MountState) -> None:
+    def __init__(self, state: MountState, evictor: Evictor) -> None:
         self._state = state
+        self._evictor = evictor
         self.table = state.table
         self._used: deque[tuple[float, list[Inode]]] = deque()  # when the list was closed
 
@@ -46,16 +48,19 @@ class Sweeper:
             except Exception:  # without it there is more memory in use, no more
                 logger.exception("what is known of names was not packed")
 
-    async def sweep(self, few: int = FEW) -> None:
+    async def sweep(self, few: int | None = None) -> None:
         """Go through what has not been used since long enough, where the table has more than
-        ``few`` inodes."""
+        ``few`` inodes (default: ``FEW``, or half of how many there may be)."""
         state, table = self._state, self.table
+        if few is None:
+            few = min(FEW, state.config.cached_entries // 2 or FEW)
         state.listings.drop_idle(state.now(), LISTING_SECONDS, LISTING_SHARE)
         if len(table) <= few:
             if self._used or len(table.recent) > 2 * few:
                 self._used.clear()
                 table.recent = [inode for inode in table if inode.packed is None]
             return
+        self._evictor.next_round()
         now = state.now()
         self._used.append((now, table.recent))
         table.recent = []
@@ -70,19 +75,24 @@ class Sweeper:
         for number, inode in enumerate(used):
             if not table.knows(inode) or inode.packed is not None or inode is table.root:
                 continue
-            if inode.is_idle and inode.entry.fetched_at <= before and not _is_own_row(inode):
-                table.pack(inode)
-            else:
+            if not self._pack_one(inode, before):
                 table.recent.append(inode)
             if number % BETWEEN_LOOKS == 0 and time.perf_counter() - began > SLICE_SECONDS:
                 await trio.lowlevel.checkpoint()
                 began = time.perf_counter()
 
-
-def _is_own_row(inode: Inode) -> bool:
-    """Whether the listing shows what this mount wrote: who reads it goes by that being the very
-    object that the entry has."""
-    entry, parent = inode.entry, inode.parent
-    listing = parent.listing if parent is not None else None
-    row = listing.get(inode.name) if listing is not None else None
-    return row is not None and row.stat is entry.stat and row.fetched_at > entry.fetched_at
+    def _pack_one(self, inode: Inode, before: float) -> bool:
+        """Whether it need not be looked at again before somebody uses it."""
+        entry, parent = inode.entry, inode.parent
+        if not inode.is_idle or entry.fetched_at > before:
+            return False
+        listing = parent.listing if parent is not None else None
+        row = listing.get(inode.name) if listing is not None else None
+        if row is not None and entry.stat is not None and row.stat is entry.stat:
+            if row.fetched_at > entry.fetched_at:
+                # This mount wrote it. Who reads the row goes by its being the entry's very object.
+                return False
+            row.follow(inode)
+        if self.table.pack(inode, self._evictor.stamp) and not entry.attributes.is_directory:
+            self._evictor.note(inode)
+        return True

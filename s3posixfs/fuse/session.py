@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from s3posixfs.fuse.waiting import wait_quickly
 
 logger = logging.getLogger(__name__)
 
+FORGETTING_SECONDS = 2.0  # an operation that nobody answers any more may hold a folder
 READ_AHEAD_KIB = 4096  # lets the kernel ask for 1 MiB at a time
 
 
@@ -62,6 +63,14 @@ def raise_read_ahead(mountpoint: str) -> None:
         logger.info("read-ahead of the mount stays as it is: %s", error)
 
 
+def forget_names(names: Sequence[tuple[int, bytes]]) -> None:
+    """Have the kernel forget names of folders; what it uses it keeps. Blocks while an operation in
+    the folder is under way, which this mount's loop has to answer."""
+    for folder, name in names:
+        with contextlib.suppress(OSError):  # it does not know the name any more
+            pyfuse3.invalidate_entry(pyfuse3.InodeT(folder), pyfuse3.FileNameT(name))
+
+
 async def serve(
     filesystem: FileSystem,
     mountpoint: str,
@@ -84,8 +93,11 @@ async def serve(
         async with trio.open_nursery() as nursery:
             await nursery.start(_stop_on_signal)
             nursery.start_soon(_announce, mountpoint, ready)
+            filesystem.evictor.forget = forget_names
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
+        with trio.move_on_after(FORGETTING_SECONDS):
+            await filesystem.evictor.stop()
         ending()
         with trio.move_on_after(options.drain_seconds):
             return await filesystem.drain()
