@@ -273,10 +273,10 @@ class Listing:
         if not position:
             return ""
         before = self.rows[position - 1]
-        if before.stat is not None:
-            return before.stat.key
         segment = key_segment(before.name)
-        return f"{prefix}{segment}/" if segment else ""
+        if not segment:
+            return ""
+        return f"{prefix}{segment}/" if before.is_directory else prefix + segment
 
     def _renewed(self, row: Row) -> None:
         if row.name in self.index and row.name not in self._changed_meanwhile:
