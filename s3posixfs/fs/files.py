@@ -58,6 +58,9 @@ class Files:
                 if handle.readable:
                     await self._require_read_of_local(inode, handle.signer)
             else:
+                listing = inode.parent.listing if inode.parent is not None else None
+                if handle.readable and listing is not None:
+                    listing.scan.read_at = state.now()
                 lacks = self._lacks_content(inode)
                 asked = state.habits.opens(caller.pid, inode.number)
                 if not asked or lacks or not state.access.reads_as_daemon(caller):

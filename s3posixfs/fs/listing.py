@@ -57,11 +57,15 @@ class Row:
 
 
 class Scan:
-    """How far a program that asks for one row after the other was seen to go. No I/O."""
+    """How far a program that asks for one row after the other was seen to go. No I/O.
 
-    __slots__ = ("_end", "_last", "_rows")
+    ``read_at`` is when a file of the folder was last opened to be read, on the monotonic clock.
+    """
+
+    __slots__ = ("_end", "_last", "_rows", "read_at")
 
     def __init__(self) -> None:
+        self.read_at = float("-inf")
         self._last = self._end = NOWHERE
         self._rows = 0
 

@@ -20,6 +20,7 @@ from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment
 from s3posixfs.fs.paging import load_page
 
+READING_SECONDS = 1.0  # after a file of a folder was opened to be read
 PATIENCE = 5.0  # seconds for names that nobody has asked for yet
 
 # bucket, key, the inode that is known there, its row in a fresh listing
@@ -35,16 +36,23 @@ class LookAhead:
         self._is_fresh = is_fresh
 
     async def fetch(
-        self, parent: Inode, name: bytes, segment: str, known: Inode | None, row: Row | None
+        self,
+        parent: Inode,
+        name: bytes,
+        segment: str,
+        known: Inode | None,
+        row: Row | None,
+        *,
+        scanning: bool = False,
     ) -> Entry | None:
-        """What is at a name that no fresh listing shows exactly. Its errors are those of its own
-        request: the next names' are left to who asks for them."""
+        """What is at a name that no fresh listing shows exactly; ``scanning`` as in Resolver. Its
+        errors are those of its own request: the next names' are left to who asks for them."""
         bucket, prefix = self._state.table.place(parent)
 
         async def asked() -> Entry | None:
             return await self._fetch(bucket, prefix + segment, known, row)
 
-        names = self._next_names(parent, name)
+        names = self._next_names(parent, name, scanning)
         if not names:
             return await asked()
         if row is None:
@@ -61,16 +69,25 @@ class LookAhead:
 
     async def listed_again(self, parent: Inode, name: bytes) -> Row | None:
         """The row of a name in a new listing, where names of an old one are asked for in order."""
-        return await self._listed_again(parent, name) if self._next_names(parent, name) else None
+        in_order = self._rows_after(parent, name) > 0
+        return await self._listed_again(parent, name) if in_order else None
 
-    def _next_names(self, parent: Inode, name: bytes) -> list[bytes]:
+    def _rows_after(self, parent: Inode, name: bytes) -> int:
         listing = parent.listing
         if listing is None or not self._state.config.metadata_ttl:
-            return []
+            return 0
         position = listing.index.get(name)
-        if position is None:
+        return listing.scan.rows_after(position) if position is not None else 0
+
+    def _next_names(self, parent: Inode, name: bytes, scanning: bool) -> list[bytes]:
+        listing, rows = parent.listing, self._rows_after(parent, name)
+        if listing is None or not rows:
             return []
-        end = position + 1 + listing.scan.rows_after(position)
+        # Who reads the files of a folder asks for each with its content.
+        if not scanning and self._state.now() - listing.scan.read_at < READING_SECONDS:
+            return []
+        position = listing.index[name]
+        end = position + 1 + rows
         # Who enters one folder after the other is served by listings of whole trees.
         walks = self._state.now() - listing.walk.entered_at < self._state.config.metadata_ttl
         return [

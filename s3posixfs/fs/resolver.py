@@ -96,7 +96,9 @@ class Resolver:
                 if content and self._lacks_content(parent, name, row):
                     entry = await self._keys.with_content(parent, segment, known, row)
                 else:
-                    entry = await self._ahead.fetch(parent, name, segment, known, row)
+                    entry = await self._ahead.fetch(
+                        parent, name, segment, known, row, scanning=scanning
+                    )
             if parent.serial != serial or (known is not None and known.serial != known_serial):
                 continue
             if known is not None and known.changing:

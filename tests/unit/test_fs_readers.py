@@ -100,6 +100,24 @@ async def test_reading_files_of_an_old_listing_in_order_costs_a_request_each(
         assert made["list_objects"] <= 10
 
 
+async def test_several_readers_in_order_ask_for_no_heads_of_what_comes_next(
+    tmp_path: Path,
+) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        folder = await folder_of(bed)
+        names = sorted(await bed.list("d"))
+        with counted(bed) as made:
+            for number, name in enumerate(names):
+                await read(bed, folder, name, Caller(0, 0, pid=100 + number % 8))
+        assert made["get"] <= COUNT
+        assert made["head"] <= 8 * 3
+        with counted(bed) as made:
+            bed.pass_time()
+            for name in names:
+                await bed.fs.lookup(folder, name.encode(), OTHER)
+        assert made["list_objects"] <= 3, "who only looks is served as ever"
+
+
 async def test_reading_files_that_no_listing_shows_costs_two(tmp_path: Path) -> None:
     """The content, and one listing for the owner and for what would hide the file."""
     async with filesystem_bed(tmp_path, capabilities=PLAIN, wrap=ownerless) as bed:
