@@ -119,7 +119,7 @@ class Files:
     def _register(self, handle: FileHandle) -> Opened:
         inode = handle.open_file.inode
         if inode.open_file is None:
-            inode.open_file = handle.open_file
+            self._state.table.open(inode, handle.open_file)
         else:
             handle.open_file = inode.open_file
         handle.open_file.handles.add(handle)
@@ -397,8 +397,9 @@ class Files:
 
     async def close_all(self) -> None:
         """Let go of everything that is open, uploaded or not."""
-        for inode in self._state.table:
-            open_file, inode.open_file = inode.open_file, None
+        for inode in self._state.table.opened:
+            open_file = inode.open_file
+            self._state.table.close(inode)
             if open_file is not None:
                 for handle in tuple(open_file.handles):
                     self.handles.remove(handle.number)

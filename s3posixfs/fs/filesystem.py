@@ -194,7 +194,7 @@ class FileSystem:
         """What ``drain`` would still have to upload."""
         kept = self._uploading.writeback.pending.values() if self._uploading is not None else ()
         waiting = {one.open_file for one in kept}
-        dirty = [inode for inode in self._state.table if inode.is_local]
+        dirty = [inode for inode in self._state.table.opened if inode.is_local]
         named = [inode.path() for inode in dirty if inode.open_file not in waiting]
         return (*sorted(named), *sorted(one.path for one in kept))
 
@@ -209,7 +209,7 @@ class FileSystem:
 
     def status(self) -> dict[str, object]:
         """Counters and state, for the status command."""
-        dirty = [inode for inode in self._state.table if inode.is_local]
+        dirty = [inode for inode in self._state.table.opened if inode.is_local]
         return {
             "inodes": len(self._state.table),
             "packed_inodes": self._state.table.packed,

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from errno import ESTALE
 from stat import S_IFDIR
+from typing import TYPE_CHECKING
 
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.inode import Inode, last_serial
@@ -18,6 +19,9 @@ from s3posixfs.fs.inode_numbers import REMEMBERED, ROOT_INODE, InodeNumbers, Pla
 from s3posixfs.fs.names import BUCKET_KEY, key_segment, shown_name
 from s3posixfs.fs.packing import Held, Packer
 from s3posixfs.fs.permissions import refusal
+
+if TYPE_CHECKING:
+    from s3posixfs.fs.handles import OpenFile
 
 __all__ = ["Inode", "InodeTable"]
 
@@ -45,6 +49,7 @@ class InodeTable:
         self.forgotten_serial = 0
         self.packed = 0
         self.recent: list[Inode] = []
+        self._opened: dict[int, Inode] = {}
 
     @property
     def last_serial(self) -> int:
@@ -155,6 +160,23 @@ class InodeTable:
             self._times[place] = times
         if len(self._times) > REMEMBERED_TIMES:
             self._times.popitem(last=False)
+
+    # Of those that are open, or owe an upload.
+
+    @property
+    def opened(self) -> tuple[Inode, ...]:
+        """All of which there is an ``open_file``: few, among what may be a million."""
+        return tuple(self._opened.values())
+
+    def open(self, inode: Inode, open_file: OpenFile) -> None:
+        """The inode is open from now on."""
+        inode.open_file = open_file
+        self._opened[inode.number] = inode
+
+    def close(self, inode: Inode) -> None:
+        """It is not any more."""
+        inode.open_file = None
+        self._opened.pop(inode.number, None)
 
     # Of those that nobody asks for.
 

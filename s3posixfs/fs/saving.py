@@ -215,7 +215,7 @@ class Saver:
             return
         self._owed.discard(open_file)
         if inode.open_file is open_file:
-            inode.open_file = None
+            self._state.table.close(inode)
         await open_file.drop_content()
         self._state.table.tidy(inode)
 

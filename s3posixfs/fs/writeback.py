@@ -438,7 +438,7 @@ class Writeback:
         open_file.pending = pending
         pending.generation = staged.generation
         pending.open_file = open_file
-        inode.open_file = open_file
+        self._state.table.open(inode, open_file)
 
 
 def _keeper(keeper: Signer | None, signer: Signer | None, known: PendingState | None) -> str:

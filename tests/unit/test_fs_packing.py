@@ -236,3 +236,30 @@ async def test_old_listings_go_unless_somebody_reads_from_them(bed: Bed) -> None
     await bed.fs.releasedir(held)
     await bed.fs.sweeper.sweep()
     assert folders[1].listing is None
+
+
+async def test_what_is_open_is_known_without_a_look_at_all_names(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, writeback=True) as bed:
+        table = bed.fs._state.table
+
+        def open_ones() -> set[bytes]:
+            assert set(table.opened) == {inode for inode in table if inode.open_file is not None}
+            return {inode.name for inode in table.opened}
+
+        for name in ("a", "b", "c"):
+            bed.put(name, b"old")
+        handles = {}
+        for name, flags in (("a", os.O_RDONLY), ("b", os.O_RDWR), ("c", os.O_RDWR)):
+            found = await bed.walk(name)
+            handles[name] = (await bed.fs.open(found.inode, flags, ROOT)).handle
+        assert open_ones() == {b"a", b"b", b"c"}
+        await bed.fs.write(handles["b"], 0, b"new")
+        assert bed.fs.status()["dirty_files"] == 1
+        await bed.unlink("c")
+        for handle in handles.values():
+            await bed.fs.flush(handle)
+            await bed.fs.release(handle)
+        assert open_ones() <= {b"b"}, "it may wait for its upload"
+        await bed.fs.drain()
+        assert open_ones() == set()
+        assert bed.fs.status()["dirty_files"] == 0
