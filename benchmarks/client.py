@@ -2,6 +2,7 @@
 
     python -m benchmarks.client                      a store of its own on this machine
     python -m benchmarks.client --static             a server that only answers: the client's limit
+    python -m benchmarks.client [--static] --https   either of them by https
     python -m benchmarks.client --endpoint-url URL --bucket B --access-key K --secret-key-file F
 
 Rates are the best of three rounds. Server and client share the machine's cores.
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,11 +30,13 @@ import boto3
 import trio
 from botocore.config import Config
 
+from benchmarks.serving import BUCKET, served_store
 from s3posixfs.core.clock import SystemClock
 from s3posixfs.core.types import MIB, Credentials
 from s3posixfs.credentials.provider import StaticProvider
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.store import S3ObjectStore
+from tests.store.certificates import make_certificates
 
 WORKERS = 8
 SMALL = 4096
@@ -48,6 +52,7 @@ class Target:
     bucket: str
     access_key: str
     secret_key: str
+    ca: Path | None = None  # who vouches for it, if it speaks https
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def best(count: int, amount: float, run: Callable[[], object]) -> Rate:
 
 def ours(target: Target, gets: int, puts: int, large: int) -> dict[str, Rate]:
     async def main() -> dict[str, Rate]:
-        async with S3Client(target.url, clock=SystemClock()) as client:
+        async with S3Client(target.url, clock=SystemClock(), ca_file=target.ca) as client:
             provider = StaticProvider(Credentials(target.access_key, target.secret_key))
             store = client.acting_as(provider, "bench")
             body = os.urandom(SMALL)
@@ -141,7 +146,13 @@ def boto3_client(target: Target) -> Any:
         region_name="us-east-1",
         aws_access_key_id=target.access_key,
         aws_secret_access_key=target.secret_key,
-        config=Config(max_pool_connections=WORKERS, s3={"addressing_style": "path"}),
+        config=Config(
+            max_pool_connections=WORKERS,
+            s3={"addressing_style": "path"},
+            # By https that is a trailer after chunks, which the static server does not read.
+            request_checksum_calculation="when_required" if target.ca else "when_supported",
+        ),
+        verify=str(target.ca) if target.ca is not None else None,
     )
 
 
@@ -180,45 +191,30 @@ def theirs(target: Target, gets: int, puts: int, large: int) -> dict[str, Rate]:
 
 
 @contextmanager
-def own_store() -> Iterator[Target]:
+def own_store(https: bool) -> Iterator[Target]:
     """``s3posixfs serve`` in a temporary folder."""
-    program = str(Path(sys.executable).with_name("s3posixfs"))
-    with tempfile.TemporaryDirectory(prefix="s3posixfs-bench-") as folder:
-        command = [program, "serve", "--root", f"{folder}/objects", "--state", f"{folder}/state"]
-        process = subprocess.Popen(
-            [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-        )
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().removeprefix("ready: ").strip()
-            values = dict(
-                line.replace(" ", "").split("=", 1)
-                for line in Path(folder, "state", "admin-credentials").read_text().splitlines()
-                if "=" in line
-            )
-            target = Target(
-                url, "bench", values["aws_access_key_id"], values["aws_secret_access_key"]
-            )
-            boto3_client(target).create_bucket(Bucket="bench")
-            yield target
-        finally:
-            process.terminate()
-            process.wait(20)
+    with tempfile.TemporaryDirectory(prefix="s3posixfs-bench-") as name:
+        ca, arguments = None, list[str]()
+        if https:
+            ca, certificate, key = make_certificates(Path(name))
+            arguments = ["--tls-cert", str(certificate), "--tls-key", str(key)]
+        with served_store(Path(name), arguments=arguments, ca=ca) as store:
+            yield Target(store.url, BUCKET, store.access_key, store.secret_key, ca)
 
 
-async def answer_statically(large: int) -> None:
-    """Answer every request from memory, checking nothing."""
+async def answer_statically(large: int, certificate: Path | None, key: Path | None) -> None:
+    """Answer every request from memory, checking nothing; by https with a certificate."""
     block = memoryview(bytearray(RANGE))
     small = bytes(SMALL)
 
-    async def serve(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.abc.Stream) -> None:
         data = b""
         while True:
             while b"\r\n\r\n" not in data:
                 more = await stream.receive_some(65536)
                 if not more:
                     return
-                data += more
+                data += bytes(more)
             head, _, data = data.partition(b"\r\n\r\n")
             lower = head.lower()
             if head.startswith(b"PUT"):
@@ -227,7 +223,7 @@ async def answer_statically(large: int) -> None:
                 if b"expect: 100-continue" in lower:
                     await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
                 while len(data) < wanted:
-                    data += await stream.receive_some(65536)
+                    data += bytes(await stream.receive_some(65536))
                 data = data[wanted:]
                 await stream.send_all(b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n')
             elif b"range: bytes=" in lower:
@@ -245,24 +241,37 @@ async def answer_statically(large: int) -> None:
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        print(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
-        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        if certificate is None:
+            print(f"http://127.0.0.1:{port}", flush=True)
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+        else:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            print(f"https://127.0.0.1:{port}", flush=True)
+            secure = [trio.SSLListener(one, context, https_compatible=True) for one in listeners]
+            nursery.start_soon(trio.serve_listeners, serve, secure)
 
 
 @contextmanager
-def static_server(large: int) -> Iterator[Target]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.client", "--serve-static", str(large)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
-    try:
-        assert process.stdout is not None
-        yield Target(process.stdout.readline().strip(), "bench", "bench", "bench-secret")
-    finally:
-        process.kill()
-        process.wait(20)
+def static_server(large: int, https: bool) -> Iterator[Target]:
+    """The server that only answers, in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="s3posixfs-bench-") as name:
+        words = [sys.executable, "-m", "benchmarks.client", "--serve-static", str(large)]
+        ca: Path | None = None
+        if https:
+            ca, certificate, key = make_certificates(Path(name))
+            words += ["--certificate", str(certificate), "--key", str(key)]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+        )
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            yield Target(url, "bench", "bench", "bench-secret", ca)
+        finally:
+            process.kill()
+            process.wait(20)
 
 
 async def prepare(store: S3ObjectStore, bucket: str, large: int) -> None:
@@ -282,7 +291,7 @@ def measure(target: Target, arguments: argparse.Namespace) -> dict[str, dict[str
     if not arguments.static:
 
         async def main() -> None:
-            async with S3Client(target.url, clock=SystemClock()) as client:
+            async with S3Client(target.url, clock=SystemClock(), ca_file=target.ca) as client:
                 provider = StaticProvider(Credentials(target.access_key, target.secret_key))
                 await prepare(client.acting_as(provider), target.bucket, large)
 
@@ -307,7 +316,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--static", action="store_true")
+    parser.add_argument("--https", action="store_true")
     parser.add_argument("--serve-static", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--certificate", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--key", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--endpoint-url")
     parser.add_argument("--bucket")
     parser.add_argument("--access-key")
@@ -318,10 +330,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.serve_static is not None:
-        trio.run(answer_statically, arguments.serve_static)
+        trio.run(answer_statically, arguments.serve_static, arguments.certificate, arguments.key)
         return
     if arguments.static:
-        with static_server(arguments.large_mib * MIB) as target:
+        with static_server(arguments.large_mib * MIB, arguments.https) as target:
             found = measure(target, arguments)
     elif arguments.endpoint_url:
         secret = arguments.secret_key_file.read_text().strip()
@@ -330,7 +342,7 @@ def main() -> None:
             arguments,
         )
     else:
-        with own_store() as target:
+        with own_store(arguments.https) as target:
             found = measure(target, arguments)
     if arguments.json:
         print(json.dumps(found, indent=2))
