@@ -21,6 +21,7 @@ from s3posixfs.fs.names import key_segment
 from s3posixfs.fs.paging import load_page
 
 READING_SECONDS = 1.0  # after a file of a folder was opened to be read
+AT_ONCE = 32  # of the next names: a distant store answers each as late as all of them
 PATIENCE = 5.0  # seconds for names that nobody has asked for yet
 
 # bucket, key, the inode that is known there, its row in a fresh listing
@@ -61,8 +62,7 @@ class LookAhead:
 
         async def ahead() -> None:
             with trio.move_on_after(PATIENCE):
-                limit = self._state.config.parallel_requests
-                await for_each(names, lambda name: self._one(parent, name, began), limit=limit)
+                await for_each(names, lambda name: self._one(parent, name, began), limit=AT_ONCE)
 
         entry, _ = await both(asked, ahead)
         return entry
