@@ -21,6 +21,7 @@ import trio
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.packing import STAMPS, stamp_of
+from s3posixfs.waiting.slices import Slices
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,6 @@ TICK_SECONDS = 2.0
 BATCH = 64
 PAUSE_SECONDS = 0.005
 LOOK_SECONDS = 1.0  # until it is looked again what is mounted
-SLICE_SECONDS = 0.001
-BETWEEN_LOOKS = 64
 SLACK = 20_000
 
 # Has the kernel forget names of folders, given by number; it may block, and runs in a thread.
@@ -146,17 +145,16 @@ class Evictor:
         in small steps."""
         if self._noted <= len(self._table) * 3 // 2 + SLACK:
             return
-        began = time.perf_counter()
+        slices = Slices()
         for stamp, inodes in tuple(self._rounds)[:-1]:
-            for number in range(len(inodes)):
+            for _ in range(len(inodes)):
                 inode = inodes.popleft()
                 if self._counts(inode, stamp):
                     inodes.append(inode)
                 else:
                     self._noted -= 1
-                if number % BETWEEN_LOOKS == 0 and time.perf_counter() - began > SLICE_SECONDS:
-                    await trio.lowlevel.checkpoint()
-                    began = time.perf_counter()
+                if slices.over():
+                    await slices.turn()
         last = self._rounds[-1]
         self._rounds = deque(one for one in self._rounds if one[1] or one is last)
 

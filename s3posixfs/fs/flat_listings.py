@@ -10,7 +10,7 @@ What goes wrong here, or does not help, costs a request now and then; nothing de
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass, field
 
 from s3posixfs.core.objectstore import ObjectStore
@@ -55,8 +55,7 @@ class FlatListings:
     def __init__(self, table: InodeTable, ttl: float) -> None:
         self._table = table
         self._ttl = ttl
-        self._requests: OrderedDict[int, _Request] = OrderedDict()
-        self._number = 0
+        self._requests: deque[_Request] = deque(maxlen=KEPT)
 
     def has(self, folder: Inode, bucket: str, prefix: str, now: float) -> bool:
         """Whether the folder's page is here."""
@@ -75,10 +74,11 @@ class FlatListings:
     def _find(self, folder: Inode, bucket: str, prefix: str, now: float) -> _Request | None:
         """A request after which this mount has changed nothing there."""
         since = max(folder.serial, self._table.forgotten_serial)
-        for number, request in tuple(self._requests.items()):
-            if now - request.began_at >= self._ttl:
-                del self._requests[number]
-            elif request.bucket == bucket and prefix in request.folders and request.serial >= since:
+        while self._requests and now - self._requests[0].began_at >= self._ttl:
+            self._requests.popleft()
+        for request in self._requests:
+            counts = request.serial >= since and now - request.began_at < self._ttl
+            if counts and request.bucket == bucket and prefix in request.folders:
                 return request
         return None
 
@@ -117,10 +117,7 @@ class FlatListings:
         )
         request.folders = whole_folders(page, above, prefix)
         walk.brought = len(request.folders)
-        self._number += 1
-        self._requests[self._number] = request
-        while len(self._requests) > KEPT:
-            self._requests.popitem(last=False)
+        self._requests.append(request)
         return [
             folder.first for place, folder in request.folders.items() if folder.first.key == place
         ]
@@ -130,7 +127,7 @@ def whole_folders(page: ListPage, above: str, start: str) -> dict[str, FlatFolde
     """The folders that are whole in a page of a listing without delimiter of all keys that begin
     with ``above``, from the folder ``start`` on; by prefix."""
     folders: dict[str, FlatFolder] = {}
-    current, into = "", FlatFolder(page.objects[0]) if page.objects else None
+    current, into = "", None
     for found in page.objects:
         key = found.key
         prefix = key[: key.rfind("/") + 1]

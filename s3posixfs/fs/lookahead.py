@@ -89,7 +89,7 @@ class LookAhead:
         position = listing.index[name]
         end = position + 1 + rows
         # Who enters one folder after the other is served by listings of whole trees.
-        walks = self._state.now() - listing.walk.entered_at < self._state.config.metadata_ttl
+        walks = self._state.flat.walks(parent, self._state.now())
         return [
             row.name
             for number in range(position + 1, min(end, len(listing.rows)))

@@ -19,7 +19,6 @@ from s3posixfs.core.types import ObjectStat, Owner
 from s3posixfs.fs.attributes import NS, Attributes, Entry
 
 MOST_KINDS = 10_000
-_FORMAT = 0o170000
 
 # flags, number of the kind, stamp, when it was fetched and last modified, size
 _HEAD = struct.Struct("<HHHddq")
@@ -219,7 +218,7 @@ def stamp_of(packed: bytes) -> int:
 
 def _of_type(key: str | None, mode: int) -> str:
     """The key of a folder's marker has a slash."""
-    return f"{key}/" if mode & _FORMAT == stat.S_IFDIR else key or ""
+    return f"{key}/" if stat.S_ISDIR(mode) else key or ""
 
 
 def _from_hex(etag: str) -> bytes:

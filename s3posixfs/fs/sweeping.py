@@ -7,7 +7,6 @@ time, so that no operation waits for it.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable
 
@@ -17,6 +16,7 @@ from s3posixfs.fs.evicting import Evictor
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.name_listings import LISTING_SHARE
+from s3posixfs.waiting.slices import Slices
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ IDLE_SECONDS = 4.0  # that an inode's entry stays as it is after it was asked fo
 # A listing answers for no name after that, but for one that took more than three seconds, with
 # write-back.
 LISTING_SECONDS = 60.0
-SLICE_SECONDS = 0.001
-BETWEEN_LOOKS = 32
 
 
 class Sweeper:
@@ -71,15 +69,14 @@ class Sweeper:
         """Pack those that are at rest and whose entries are older than that; the others have to
         wait for another time."""
         table = self.table
-        began = time.perf_counter()
-        for number, inode in enumerate(used):
+        slices = Slices()
+        for inode in used:
             if not table.knows(inode) or inode.packed is not None or inode is table.root:
                 continue
             if not self._pack_one(inode, before):
                 table.recent.append(inode)
-            if number % BETWEEN_LOOKS == 0 and time.perf_counter() - began > SLICE_SECONDS:
-                await trio.lowlevel.checkpoint()
-                began = time.perf_counter()
+            if slices.over():
+                await slices.turn()
 
     def _pack_one(self, inode: Inode, before: float) -> bool:
         """Whether it need not be looked at again before somebody uses it."""

@@ -142,30 +142,17 @@ class PlainWire:
             self._socket.close()
 
 
-class TlsWire:
+class TlsWire(TlsSocket):
     """TLS over TCP; received records are decrypted into the caller's buffer."""
 
-    __slots__ = ("_socket",)
-
-    def __init__(self, sock: TlsSocket) -> None:
-        """``sock`` has shaken hands."""
-        self._socket = sock
-
-    async def send(self, data: bytes | memoryview) -> None:
-        await self._socket.send(data)
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        return await self._socket.receive_into(buffer)
+    __slots__ = ()
 
     async def wait_answer(self) -> None:
         # Readable means little here: a TLS 1.3 server sends session tickets unasked.
         await trio.sleep_forever()
 
     def readable(self) -> bool:
-        return _readable(self._socket.fileno())
-
-    def close(self) -> None:
-        self._socket.close()
+        return _readable(self.fileno())
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -189,7 +176,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 async def dial(host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> Wire:
     """Connect within ``timeout`` seconds. Raises ConnectionFailed; leaves nothing open."""
-    opened: socket.socket | TlsSocket | None = None
+    opened: socket.socket | TlsWire | None = None
     try:
         with trio.fail_after(timeout):
             stream = await trio.open_tcp_stream(host, port)
@@ -200,9 +187,9 @@ async def dial(host: str, port: int, context: ssl.SSLContext | None, timeout: fl
             sock.setblocking(False)
             if context is None:
                 return PlainWire(sock)
-            opened = secure = TlsSocket(sock, context, server_hostname=host)
+            opened = secure = TlsWire(sock, context, server_hostname=host)
             await secure.handshake()
-            return TlsWire(secure)
+            return secure
     except BaseException as error:
         if opened is not None:
             opened.close()
