@@ -36,6 +36,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _EARLY_ENDS_PER_WORKER = 5
 _EARLY_ENDS_SECONDS = 60.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 # What each worker does for itself when its parent is told: see metrics.signals.
 _FOR_WORKERS = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -126,7 +127,7 @@ class _Supervisor:
         self._woken, self._waking = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             signal.signal(number, self._on_signal)
         for number in _FOR_WORKERS:
             signal.signal(number, self._hand_on)
@@ -154,18 +155,22 @@ class _Supervisor:
         sys.stdout.flush()
         taken = set(self._numbers.values())
         number = next(number for number in count() if number not in taken)
+        # A worker begins with the handlers of this process: what ends it waits until they are gone.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         pid = os.fork()
         if pid:
             self._children[pid] = time.monotonic()
             self._numbers[pid] = number
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if self._ending:
                 self._end_all()
             return
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for one in (*_ENDING, signal.SIGCHLD):
                 signal.signal(one, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for one in _FOR_WORKERS:
                 signal.signal(one, signal.SIG_IGN)  # until the worker heeds it
             os.close(self._held)
@@ -195,15 +200,17 @@ class _Supervisor:
                 os.kill(pid, number)
 
     def _end_all(self) -> None:
+        """Also run by a signal, so amid anything else: ``_watch`` drops what is due."""
         self._ending = True
-        self._due.clear()
-        for pid in self._children:
+        for pid in list(self._children):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
     def _watch(self) -> None:
         while True:
             self._reap()
+            if self._ending:
+                self._due.clear()
             now = time.monotonic()
             due = [moment for moment in self._due if moment <= now]
             self._due = [moment for moment in self._due if moment > now]

@@ -97,3 +97,26 @@ def test_the_store_ends_while_a_worker_is_due(tmp_path: Path) -> None:
                 killed.add(pid)
             time.sleep(0.01)
         assert store.stop() == 0
+
+
+def test_the_store_ends_as_a_worker_is_started(tmp_path: Path) -> None:
+    # SIGTERM sent to a worker that still had its parent's handlers was lost, seven times of eight.
+    for _ in range(6):
+        with StoreProcess(tmp_path, arguments=["--workers", "2"]) as store:
+            old = workers_of(store)
+            kill(*old)
+            end = time.monotonic() + 20
+            while not workers_of(store) - old:
+                assert time.monotonic() < end, store.log_tail()
+            assert store.stop() == 0
+
+
+def test_the_store_ends_as_a_worker_ends(tmp_path: Path) -> None:
+    for _ in range(6):
+        with StoreProcess(tmp_path, arguments=["--workers", "2"]) as store:
+            seen = store.log.stat().st_size
+            kill(*workers_of(store))
+            end = time.monotonic() + 20
+            while store.log.stat().st_size == seen:
+                assert time.monotonic() < end, "no word of the worker's end"
+            assert store.stop() == 0
