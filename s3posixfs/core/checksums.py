@@ -88,7 +88,7 @@ class _CrcChecksum:
         return self._value.to_bytes(self._size, "big")
 
     def b64(self) -> str:
-        return base64.b64encode(self.digest()).decode("ascii")
+        return encode(self.digest())
 
 
 class _HashChecksum:
@@ -106,7 +106,7 @@ class _HashChecksum:
         return self._hash.digest()
 
     def b64(self) -> str:
-        return base64.b64encode(self.digest()).decode("ascii")
+        return encode(self.digest())
 
 
 def create(algorithm: str) -> Checksum:
@@ -126,6 +126,11 @@ def algorithm_of_header(name: str) -> str | None:
     """The algorithm of an ``x-amz-checksum-…`` header; ``None`` for any other header."""
     algorithm = name.lower().removeprefix(HEADER_PREFIX)
     return algorithm if HEADER_NAMES.get(algorithm) == name.lower() else None
+
+
+def encode(digest: bytes) -> str:
+    """The value of a header for a digest: its base64."""
+    return base64.b64encode(digest).decode("ascii")
 
 
 def decode(algorithm: str, value: str) -> bytes:
@@ -170,7 +175,7 @@ def full_object(algorithm: str, parts: Sequence[tuple[bytes, int]]) -> str:
         if len(digest) != size:
             raise ValueError(f"not a {algorithm} digest")
         value = combine(value, int.from_bytes(digest, "big"), length)
-    return base64.b64encode(value.to_bytes(size, "big")).decode("ascii")
+    return encode(value.to_bytes(size, "big"))
 
 
 def multipart_etag(md5_digests: Sequence[bytes]) -> str:

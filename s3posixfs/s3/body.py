@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
+from s3posixfs.core import checksums
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body, FileRange
 
@@ -44,13 +46,24 @@ async def sha256_hex(body: Body, threads: trio.CapacityLimiter) -> str:
     return (await _digest(body, threads, lambda: hashlib.sha256())).hex()
 
 
+async def crc64nvme_base64(body: Body, threads: trio.CapacityLimiter) -> str:
+    """CRC-64/NVME of the body, as ``x-amz-checksum-crc64nvme`` has it."""
+    return checksums.encode(await _digest(body, threads, lambda: checksums.create("crc64nvme")))
+
+
 async def md5_hex(body: Body, threads: trio.CapacityLimiter) -> str:
     """MD5 of the body, which is the ETag that S3 gives a plain object."""
     return (await _digest(body, threads, lambda: hashlib.md5(usedforsecurity=False))).hex()
 
 
+class _Digest(Protocol):
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
 async def _digest(
-    body: Body, threads: trio.CapacityLimiter, create: Callable[[], hashlib._Hash]
+    body: Body, threads: trio.CapacityLimiter, create: Callable[[], _Digest]
 ) -> bytes:
     def run() -> bytes:
         state = create()

@@ -73,6 +73,7 @@ class S3Client:
         self._settings = dict(settings or {})
         self._traits = with_settings(Traits(), self._settings)
         self._probing = trio.Lock()
+        self._summed_uploads: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,6 +101,11 @@ class S3Client:
     @property
     def traits(self) -> Traits:
         return self._traits
+
+    @property
+    def summed_uploads(self) -> set[str]:
+        """IDs of multipart uploads under way whose parts come with their CRC-64/NVME."""
+        return self._summed_uploads
 
     @property
     def clock(self) -> StoreClock:
@@ -187,5 +193,6 @@ class S3Client:
             "connections_idle": self._pool.idle,
             "clock_offset_seconds": round(self.clock_offset, 1),
             "conditions": self._traits.conditions(),
+            "body_checksum": self._traits.body_checksum(self._transport.endpoint.private),
             "set_by_option": self._settings,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -22,6 +23,15 @@ class Endpoint:
     def url(self) -> str:
         """The endpoint in its shortest spelling."""
         return f"{'https' if self.tls else 'http'}://{self._authority(self.host)}"
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody between here and there can change what is sent: TLS, or this host."""
+        try:
+            local = ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            local = self.host == "localhost"
+        return self.tls or local
 
     def _authority(self, host: str) -> str:
         name = f"[{host}]" if ":" in host else host

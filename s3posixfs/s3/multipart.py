@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from s3posixfs.core.checksums import HEADER_ALGORITHM
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.objectstore import Body
 from s3posixfs.core.types import PartResult, PutResult
@@ -26,18 +27,26 @@ class MultipartOperations(Binding):
         headers: Mapping[str, str] | None = None,
     ) -> str:
         sent = object_headers(metadata, content_type, headers)
+        summed = self.sums_bodies
+        if summed:
+            sent.append((HEADER_ALGORITHM, "CRC64NVME"))
         answer = await self.send("POST", bucket, key, "uploads=", sent)
         values = xml.parse_fields(answer.response.body, "InitiateMultipartUploadResult")
         upload_id = values.get("UploadId", "")
         if not upload_id:
             raise S3Error("InvalidResponse", "a multipart upload was begun without an ID")
+        if summed:
+            self.client.summed_uploads.add(upload_id)
         return upload_id
 
     async def upload_part(
         self, bucket: str, key: str, upload_id: str, number: int, body: Body
     ) -> PartResult:
         query = query_of({"partNumber": str(number), "uploadId": upload_id})
-        answer = await self.send("PUT", bucket, key, query, body=body)
+        if upload_id in self.client.summed_uploads:
+            answer = await self.send_summed(bucket, key, query, (), body)
+        else:
+            answer = await self.send("PUT", bucket, key, query, body=body)
         etag = xml.unquote_etag(answer.response.headers.get("etag", ""))
         return PartResult(number, etag, length_of(body))
 
@@ -99,6 +108,7 @@ class MultipartOperations(Binding):
             )
             values = xml.parse_fields(answer.response.body, "CompleteMultipartUploadResult")
             etag = xml.unquote_etag(values.get("ETag", ""))
+            self.client.summed_uploads.discard(upload_id)
             if etag:
                 return PutResult(etag, answer.response.date)
             # Ceph RGW completes without saying the ETag.
@@ -113,6 +123,7 @@ class MultipartOperations(Binding):
             return PutResult(found.etag, found.last_modified)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        self.client.summed_uploads.discard(upload_id)
         try:
             await self.send("DELETE", bucket, key, query_of({"uploadId": upload_id}))
         except S3Error as error:

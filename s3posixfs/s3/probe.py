@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import trio
 
+from s3posixfs.core import checksums
+from s3posixfs.core.checksums import HEADER_ALGORITHM
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities, PartResult
 from s3posixfs.s3 import xml
@@ -69,6 +71,8 @@ class Probe:
         complete = if_none_match and await self._conditional_complete()
         rename = await self._rename()
         folder = rename and await self._rename_folder()
+        private = self._store.client.transport.endpoint.private
+        crc64nvme = private and await self._crc64nvme()
         found = Traits(
             Capabilities(
                 conditional_put=if_none_match and (quoted or bare),
@@ -83,6 +87,7 @@ class Probe:
             quoted_if_match=quoted,
             conditional_complete=complete,
             conditional_copy=copy,
+            crc64nvme=crc64nvme,
         )
         logger.info("the store can do: %s", found)
         return found
@@ -94,6 +99,8 @@ class Probe:
         query: dict[str, str],
         headers: Sequence[tuple[str, str]],
         body: bytes = b"",
+        *,
+        unsigned: bool = False,
     ) -> int:
         """The HTTP status of a request whose refusal is as telling as its success.
 
@@ -101,7 +108,14 @@ class Probe:
         """
         try:
             answer = await self._store.request(
-                method, self._bucket, key, query=query, headers=headers, body=body, policy=POLICY
+                method,
+                self._bucket,
+                key,
+                query=query,
+                headers=headers,
+                body=body,
+                unsigned=unsigned,
+                policy=POLICY,
             )
         except S3Error as error:
             if 400 <= error.status < 500 and error.status != 429:
@@ -228,6 +242,55 @@ class Probe:
             and await self._holds(f"{new}x", _BODY)
         )
 
+    async def _crc64nvme(self) -> bool:
+        """Whether a body that is not signed is compared with its checksum, in a PUT and in a part,
+        and parts with checksums become an object."""
+        if not await self._compares({}):
+            return False
+        store, bucket, key = self._store, self._bucket, self._key
+        name, value = _METADATA
+        headers = [(HEADER_ALGORITHM, "CRC64NVME"), (f"x-amz-meta-{name}", value)]
+        try:
+            answer = await store.request(
+                "POST", bucket, key, query={"uploads": ""}, headers=headers, policy=POLICY
+            )
+            fields = xml.parse_fields(answer.body, "InitiateMultipartUploadResult")
+            upload_id = fields["UploadId"]
+        except (S3Error, KeyError) as error:
+            if isinstance(error, S3Error) and error.status not in (400, 403, 405, 501):
+                raise
+            return False
+        uploads = store.client.summed_uploads
+        uploads.add(upload_id)
+        try:
+            if not await self._compares({"partNumber": "1", "uploadId": upload_id}):
+                return False
+            part = await store.upload_part(bucket, key, upload_id, 1, _BODY)
+            await store.complete_multipart(bucket, key, upload_id, [part])
+            return await self._holds(key, _BODY)
+        except S3Error as error:
+            if error.status not in (400, 403, 405, 501):
+                raise
+            return False
+        finally:
+            if upload_id in uploads:
+                with trio.move_on_after(20, shield=True), contextlib.suppress(S3Error):
+                    await store.abort_multipart(bucket, key, upload_id)
+
+    async def _compares(self, query: dict[str, str]) -> bool:
+        """Whether a wrong checksum is refused, and the right one is not."""
+        statuses = []
+        for told in (_BODY[1:], _BODY):
+            checksum = checksums.create("crc64nvme")
+            checksum.update(told)
+            header = (checksums.HEADER_NAMES["crc64nvme"], checksum.b64())
+            statuses.append(
+                await self._status("PUT", self._key, query, [header], _BODY, unsigned=True)
+            )
+            if statuses == [200]:  # Ceph RGW 16 compares nothing
+                return False
+        return statuses == [400, 200]
+
     async def _holds(self, key: str, body: bytes | None) -> bool:
         """Whether the object is there, with these bytes and the scratch metadata."""
         try:
@@ -275,6 +338,7 @@ EMBEDDED = Traits(
     honours_if_match=True,
     conditional_complete=True,
     conditional_copy=True,
+    crc64nvme=True,
 )
 
 

@@ -170,12 +170,12 @@ class S3ObjectStore(MultipartOperations):
                 honours_if_none_match=traits.honours_if_none_match,
             )
         try:
-            answer = await self.send("PUT", bucket, key, headers=sent, body=body)
+            answer = await self.send_object(bucket, key, sent, body)
         except S3Error as error:
             if error.code == "NotImplemented" and ("if-none-match", "*") in sent:
                 # Sent in hope to a store not probed, which the HEAD before has stood in for.
                 sent.remove(("if-none-match", "*"))
-                answer = await self.send("PUT", bucket, key, headers=sent, body=body)
+                answer = await self.send_object(bucket, key, sent, body)
                 return _put_result(answer.response)
             if not (conditional and settle.may_be_own(error)):
                 raise

@@ -24,6 +24,7 @@ class Traits:
     quoted_if_match: bool = True  # false: If-Match on PUT takes the ETag bare (Ceph RGW)
     conditional_complete: bool = False  # conditions on CompleteMultipartUpload are honoured
     conditional_copy: bool = False  # x-amz-copy-source-if-match is honoured
+    crc64nvme: bool = False  # a body that is not signed is compared with its checksum
 
     def if_match(self, etag: str) -> str:
         """The ETag as this endpoint wants it in a condition."""
@@ -38,6 +39,10 @@ class Traits:
             "complete": self.conditional_complete,
             "copy": self.conditional_copy,
         }
+
+    def body_checksum(self, private: bool) -> str:
+        """By what large bodies are proven, over a way that is ``private`` or is not."""
+        return "crc64nvme" if self.crc64nvme and private else "sha256"
 
 
 Setting = Callable[[Traits, str], Traits]
@@ -83,12 +88,17 @@ def _conditional_copy(traits: Traits, value: str) -> Traits:
     return replace(traits, conditional_copy=value == "yes")
 
 
+def _crc64nvme(traits: Traits, value: str) -> Traits:
+    return replace(traits, crc64nvme=value == "yes")
+
+
 # In the order in which they are applied.
 _SETTINGS: Mapping[str, Setting] = {
     "conditional_put": _conditional_put,
     "if_match": _if_match,
     "conditional_complete": _conditional_complete,
     "conditional_copy": _conditional_copy,
+    "crc64nvme": _crc64nvme,
     "rename": _rename,
     "rename_folder": _capability("rename_folder"),
     "listing_metadata": _capability("listing_metadata"),

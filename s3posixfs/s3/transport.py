@@ -26,7 +26,7 @@ from s3posixfs.s3.http import Response, request_head
 from s3posixfs.s3.pool import ConnectionPool
 from s3posixfs.s3.retry import RetryBudget, RetryPolicy, is_transient
 from s3posixfs.s3.xml import MAX_XML_BYTES, parse_error
-from s3posixfs.sigv4.constants import EMPTY_SHA256
+from s3posixfs.sigv4.constants import EMPTY_SHA256, UNSIGNED_PAYLOAD
 from s3posixfs.sigv4.signing import Signer
 from s3posixfs.waiting.deadlines import waiting
 
@@ -49,7 +49,7 @@ class S3Request:
 
     ``limit`` is the largest answer body that is taken, ``timeout`` the seconds without a byte
     moving after which an attempt is given up. ``accepts`` lists statuses from 300 up that are an
-    answer, too.
+    answer, too. The signature leaves the body out where it is ``unsigned``.
     """
 
     method: Final[str]
@@ -61,6 +61,7 @@ class S3Request:
     limit: Final[int] = MAX_XML_BYTES
     timeout: Final[float] = 30.0
     accepts: Final[tuple[int, ...]] = ()
+    unsigned: Final[bool] = False
 
     @property
     def kind(self) -> str:
@@ -235,7 +236,9 @@ class _Sending:
     async def run(self) -> Answer:
         transport = self._transport
         request = self._request
-        if length_of(request.body):
+        if request.unsigned:
+            payload_hash = UNSIGNED_PAYLOAD
+        elif length_of(request.body):
             payload_hash = await sha256_hex(request.body, transport.threads)
         else:
             payload_hash = EMPTY_SHA256

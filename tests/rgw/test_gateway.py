@@ -32,6 +32,7 @@ def test_the_status_says_what_was_found_out(
         "complete": False,
         "copy": False,
     }
+    assert status["client"]["body_checksum"] == "sha256"  # others it takes and does not look at
     assert {row["name"]: row["uid"] for row in status["identities"]} == {
         "alice": 1001,
         "bob": 1002,

@@ -17,7 +17,7 @@ import trio
 
 from s3posixfs.core.clock import OffsetClock, StoreClock, SystemClock
 from s3posixfs.core.errors import OperatorError, S3Error
-from s3posixfs.core.objectstore import FileRange, ObjectStore
+from s3posixfs.core.objectstore import Body, FileRange, ObjectStore
 from s3posixfs.core.types import MIB, Capabilities, Credentials, Owner
 from s3posixfs.credentials.provider import (
     AssumeRoleProvider,
@@ -26,6 +26,7 @@ from s3posixfs.credentials.provider import (
     StaticProvider,
 )
 from s3posixfs.credentials.refresher import Refresher
+from s3posixfs.s3.body import crc64nvme_base64
 from s3posixfs.s3.check import check
 from s3posixfs.s3.client import S3Client
 from s3posixfs.s3.copying import copy_by_parts
@@ -225,6 +226,82 @@ async def test_pages_of_a_listing(acting: Stores) -> None:
     assert [row.key for row in after.objects] == names[51:]
     folders = await store.list_objects("shared", delimiter="/")
     assert "pages/" in folders.prefixes
+
+
+async def test_bodies_proven_by_their_checksum(
+    process: StoreProcess, client: S3Client, acting: Stores
+) -> None:
+    store = acting("alice")
+    await client.probe(store, "shared")
+    assert store.sums_bodies
+    data = os.urandom(5 * MIB + 1000)
+    await store.put("shared", "summed", data)
+    upload = await store.create_multipart("shared", "summed-parts", metadata={"a": "1"})
+    copied = await store.copy_part(
+        *("shared", "summed-parts", upload, 1),
+        source_bucket="shared",
+        source_key="summed",
+        offset=0,
+        length=5 * MIB,
+    )
+    sent = await store.upload_part("shared", "summed-parts", upload, 2, data[-1000:])
+    await store.complete_multipart("shared", "summed-parts", upload, [copied, sent])
+    for key in ("summed", "summed-parts"):
+        assert (await store.get("shared", key))[1] == data
+    # The store has compared what the client computed with what came.
+    s3 = process.s3(process.admin())
+    heads = [
+        s3.head_object(Bucket="shared", Key=key, ChecksumMode="ENABLED")
+        for key in ("summed", "summed-parts")
+    ]
+    assert len({head["ChecksumCRC64NVME"] for head in heads}) == 1
+    assert heads[1]["ChecksumType"] == "FULL_OBJECT"
+
+
+async def test_a_file_that_changes_under_its_checksum_is_refused(
+    client: S3Client, acting: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = acting("alice")
+    await client.probe(store, "shared")
+    path = tmp_path / "changing"
+    path.write_bytes(bytes(MIB))
+
+    async def late(body: Body, threads: trio.CapacityLimiter) -> str:
+        value = await crc64nvme_base64(body, threads)
+        with path.open("r+b") as file:
+            file.write(b"x")
+        return value
+
+    monkeypatch.setattr("s3posixfs.s3.binding.crc64nvme_base64", late)
+    with path.open("rb") as file, pytest.raises(S3Error, match="BadDigest"):
+        await store.put("shared", "changing", FileRange(file.fileno(), 0, MIB))
+    with pytest.raises(S3Error, match="NoSuchKey"):
+        await store.head("shared", "changing")
+
+
+async def test_a_policy_that_wants_bodies_signed(
+    process: StoreProcess, client: S3Client, acting: Stores
+) -> None:
+    await client.probe(acting("alice"), "shared")
+    statements = [
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+        {
+            "Effect": "Deny",
+            "Action": "s3:*",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}},
+        },
+    ]
+    process.add_policy("signed", json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    process.add_user("strict", 1005, policy="signed")
+    store = acting("strict")
+    data = os.urandom(MIB)
+    await store.put("shared", "strict", data)
+    upload = await store.create_multipart("shared", "strict-parts")
+    part = await store.upload_part("shared", "strict-parts", upload, 1, data)
+    await store.complete_multipart("shared", "strict-parts", upload, [part])
+    assert (await store.get("shared", "strict"))[1] == data
+    assert (await store.get("shared", "strict-parts"))[1] == data
 
 
 async def test_multipart_from_a_file(acting: Stores) -> None:

@@ -6,9 +6,11 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from s3posixfs.core import checksums
 from tests.unit.scripted_server import ScriptedServer, Seen, Step, drop, error, reply
 
 
@@ -26,6 +28,8 @@ class Quirks:
     conditional_complete: bool = True
     conditional_copy: bool = True
     etag_of_complete: bool = True
+    # compares, ignores, no parts (refuses the upload), no complete
+    crc64nvme: str = "compares"
 
 
 RGW = Quirks(
@@ -35,6 +39,7 @@ RGW = Quirks(
     conditional_complete=False,
     conditional_copy=False,
     etag_of_complete=False,
+    crc64nvme="ignores",
 )
 
 
@@ -65,6 +70,8 @@ class QuirkyStore(ScriptedServer):
         self.quirks = quirks or Quirks()
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, tuple[str, dict[int, bytes]]] = {}
+        self.numbers = count(1)
+        self.summed: dict[str, dict[str, str]] = {}  # headers of uploads with checksums, by key
         self.lose: Callable[[Seen], bool] = lambda seen: False
         self.instead: Step = drop
 
@@ -96,12 +103,19 @@ class QuirkyStore(ScriptedServer):
         if seen.method == "DELETE":
             self.objects.pop(key, None)
             return reply(204)
+        if not self._sum_fits(seen):
+            return error(400, "BadDigest")
         if "uploads" in query:
-            self.uploads["u1"] = (key, {})
+            if self.quirks.crc64nvme == "no parts" and "x-amz-checksum-algorithm" in seen.headers:
+                return error(501, "NotImplemented")
+            upload_id = f"u{next(self.numbers)}"
+            self.uploads[upload_id] = (key, {})
+            if "x-amz-checksum-algorithm" in seen.headers:
+                self.summed[key] = seen.headers
             return reply(
                 200,
-                b"<InitiateMultipartUploadResult><UploadId>u1</UploadId>"
-                b"</InitiateMultipartUploadResult>",
+                f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId>"
+                "</InitiateMultipartUploadResult>".encode(),
             )
         if "uploadId" in query:
             return self._multipart(seen, key, query)
@@ -110,6 +124,12 @@ class QuirkyStore(ScriptedServer):
         if "s3posixfs-rename-folder" in query and self.quirks.rename_folder != "unknown":
             return self._rename_folder(seen, key)
         return self._put(seen, key)
+
+    def _sum_fits(self, seen: Seen) -> bool:
+        told = seen.headers.get("x-amz-checksum-crc64nvme")
+        checksum = checksums.create("crc64nvme")
+        checksum.update(seen.body)
+        return told in (None, checksum.b64()) or self.quirks.crc64nvme == "ignores"
 
     def _refused(self, headers: dict[str, str], key: str) -> bool:
         found = self.objects.get(key)
@@ -184,10 +204,12 @@ class QuirkyStore(ScriptedServer):
             return reply(200, f"<CopyPartResult><ETag>{etag}</ETag></CopyPartResult>".encode())
         if self.quirks.conditional_complete and self._refused(seen.headers, key):
             return error(412, "PreconditionFailed")
+        if self.quirks.crc64nvme == "no complete" and key in self.summed:
+            return error(400, "InvalidPart")
         del self.uploads[query["uploadId"]]
         ordered = [upload[1][number] for number in sorted(upload[1])]
         digests = b"".join(hashlib.md5(part).digest() for part in ordered)  # noqa: S324
-        made = stored(b"".join(ordered), {})
+        made = stored(b"".join(ordered), self.summed.pop(key, {}))
         made.etag = f"{hashlib.md5(digests).hexdigest()}-{len(ordered)}"  # noqa: S324
         self.objects[key] = made
         etag = made.etag if self.quirks.etag_of_complete else ""

@@ -140,7 +140,76 @@ async def test_missing_bucket_is_an_error(world: World) -> None:
         await world.client.probe(world.store, "other")
 
 
+@pytest.mark.parametrize("quirk", ["ignores", "no parts", "no complete"])
+async def test_a_checksum_counts_where_it_is_compared(world: World, quirk: str) -> None:
+    world.became(Quirks(crc64nvme=quirk))
+    assert await world.probe() == ALL
+    assert not world.client.traits.crc64nvme
+    assert world.client.status()["body_checksum"] == "sha256"
+
+
 # what is done about it
+
+
+def sums(seen: Seen) -> tuple[bool, bool]:
+    """Whether a request has a checksum, and whether its signature is of the body, too."""
+    unsigned = seen.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+    return "x-amz-checksum-crc64nvme" in seen.headers, not unsigned
+
+
+async def test_large_bodies_are_proven_by_their_checksum(world: World) -> None:
+    store, server = world.store, world.server
+    await world.probe()
+    assert world.client.status()["body_checksum"] == "crc64nvme"
+    await store.put("b", "small", b"x" * 4096)
+    assert sums(server.seen[-1]) == (False, True)
+    await store.put("b", "large", b"x" * 300_000)
+    assert sums(server.seen[-1]) == (True, False)
+    signed = server.seen[-1].headers["authorization"]
+    assert "x-amz-checksum-crc64nvme;x-amz-content-sha256" in signed
+    upload = await store.create_multipart("b", "parts")
+    part = await store.upload_part("b", "parts", upload, 1, b"y" * 10)
+    assert sums(server.seen[-1]) == (True, False)
+    await store.complete_multipart("b", "parts", upload, [part])
+    assert server.objects["parts"].body == b"y" * 10
+    assert not world.client.summed_uploads
+
+
+async def test_an_upload_begun_before_is_not_summed(world: World) -> None:
+    upload = await world.store.create_multipart("b", "parts")
+    await world.client.probe(world.store, "b")
+    await world.store.upload_part("b", "parts", upload, 1, b"y" * 300_000)
+    assert sums(world.server.seen[-1]) == (False, True)
+
+
+async def test_what_a_policy_wants_signed_is_sent_again(world: World) -> None:
+    await world.probe()
+    server = world.server
+    server.lose = lambda seen: sums(seen) == (True, False)
+    server.instead = error(403, "AccessDenied")
+    await world.store.put("b", "large", b"x" * 300_000)
+    assert [sums(seen) for seen in server.seen[-2:]] == [(True, False), (True, True)]
+
+
+async def test_on_a_way_that_others_may_use_bodies_are_signed(nursery: trio.Nursery) -> None:
+    server = QuirkyStore()
+    await server.start(nursery)
+    settings = {"crc64nvme": "yes"}
+    async with S3Client(server.url, clock=SystemClock(), retry=QUICK, settings=settings) as client:
+        store = client.acting_as(StaticProvider(Credentials("a", "s")))
+        assert store.sums_bodies
+    for url, private in (
+        ("http://127.0.0.1:9000", True),
+        ("http://[::1]:9000", True),
+        ("http://localhost", True),
+        ("https://s3.example.org", True),
+        ("http://s3.example.org", False),
+        ("http://192.0.2.1", False),
+        ("http://localhost.example.org", False),
+    ):
+        client = S3Client(url, clock=SystemClock(), settings=settings)
+        assert client.acting_as(StaticProvider(Credentials("a", "s"))).sums_bodies == private
+        assert client.status()["body_checksum"] == ("crc64nvme" if private else "sha256")
 
 
 async def test_if_none_match_is_used_where_only_that_is_honoured(world: World) -> None:
