@@ -27,6 +27,7 @@ from s3posixfs.core.types import (
     PartResult,
     PutResult,
 )
+from tests.memory_store import heads_by_one
 
 T = TypeVar("T")
 
@@ -156,6 +157,9 @@ class FaultyStore:
 
     async def head(self, bucket: str, key: str) -> ObjectStat:
         return await self._call("head", lambda: self.store.head(bucket, key))
+
+    async def heads(self, bucket: str, keys: Sequence[str]) -> Mapping[str, ObjectStat]:
+        return await heads_by_one(self, bucket, keys)
 
     async def get(
         self,

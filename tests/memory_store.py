@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -104,6 +105,22 @@ def body_bytes(body: Body) -> bytes:
         offset += len(piece)
         left -= len(piece)
     return b"".join(pieces)
+
+
+async def heads_by_one(
+    store: ObjectStore, bucket: str, keys: Sequence[str]
+) -> dict[str, ObjectStat]:
+    """What :meth:`ObjectStore.heads` gives, by a HEAD of each, all at once."""
+    found: dict[str, ObjectStat] = {}
+
+    async def ask(key: str) -> None:
+        with suppress(S3Error):
+            found[key] = await store.head(bucket, key)
+
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(ask, key)
+    return found
 
 
 class MemoryStore:
@@ -293,6 +310,9 @@ class MemoryStore:
     async def head(self, bucket: str, key: str) -> ObjectStat:
         await self._begin("head", "s3:GetObject", bucket, key)
         return self._object(bucket, key).stat
+
+    async def heads(self, bucket: str, keys: Sequence[str]) -> Mapping[str, ObjectStat]:
+        return await heads_by_one(self, bucket, keys)
 
     async def get(
         self,

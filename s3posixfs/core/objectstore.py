@@ -74,6 +74,11 @@ class ObjectStore(Protocol):
         """The object's attributes; NoSuchKey where there is none."""
         ...
 
+    async def heads(self, bucket: str, keys: Sequence[str]) -> Mapping[str, ObjectStat]:
+        """Attributes of objects that nobody waits for yet, by key: of those that were answered at
+        the first attempt. Why others are missing is for :meth:`head` to say."""
+        ...
+
     async def get(
         self,
         bucket: str,

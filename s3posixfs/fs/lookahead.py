@@ -7,17 +7,20 @@ come next are asked for at the same time, at first four and then up to 64.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
 from s3posixfs.core.errors import S3Error
 from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.concurrently import both, for_each
+from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment
+from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.paging import load_page
 
 READING_SECONDS = 1.0  # after a file of a folder was opened to be read
@@ -28,11 +31,31 @@ PATIENCE = 5.0  # seconds for names that nobody has asked for yet
 Fetch = Callable[[str, str, Inode | None, Row | None], Awaitable[Entry | None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A name that is asked for, and what was known when that began."""
+
+    name: bytes
+    key: str
+    known: Inode | None
+    row: Row
+    serials: tuple[int, int]  # of the folder and of what is known
+
+
 class LookAhead:
     """``fetch`` asks S3 what is at a key; ``is_fresh`` says that an inode need not be asked for."""
 
-    def __init__(self, state: MountState, fetch: Fetch, is_fresh: Callable[[Inode], bool]) -> None:
+    def __init__(
+        self,
+        state: MountState,
+        heads: ObjectHeads,
+        entries: Entries,
+        fetch: Fetch,
+        is_fresh: Callable[[Inode], bool],
+    ) -> None:
         self._state = state
+        self._heads = heads
+        self._entries = entries
         self._fetch = fetch
         self._is_fresh = is_fresh
 
@@ -62,7 +85,7 @@ class LookAhead:
 
         async def ahead() -> None:
             with trio.move_on_after(PATIENCE):
-                await for_each(names, lambda name: self._one(parent, name, began), limit=AT_ONCE)
+                await self._all(parent, names, began)
 
         entry, _ = await both(asked, ahead)
         return entry
@@ -115,25 +138,62 @@ class LookAhead:
             await load_page(state, parent, listing)
         return state.listings.row(parent, name, state.now())
 
-    async def _one(self, parent: Inode, name: bytes, began: float) -> None:
-        """Ask for one of the names; a row counts that was young enough when that ``began``."""
+    async def _all(self, parent: Inode, names: Sequence[bytes], began: float) -> None:
+        """Ask for what the names are; rows count that were young enough when that ``began``."""
+        found = [self._place(parent, name, began) for name in names]
+        places = [place for place in found if place is not None]
+        objects = {place.key: place for place in places if place.row.stat is not None}
+        others = [place for place in places if place.row.stat is None]
+
+        async def listed() -> None:
+            bucket = self._state.table.bucket(parent)
+            rows = {key: place.row for key, place in objects.items()}
+            found = await self._heads.ahead(bucket, rows)
+            for key, stat in found.items():
+                if objects[key].known is not None:
+                    self._attach(parent, objects[key], self._entries.of_file(bucket, stat))
+            # Where this identity may not look, or the answers did not come.
+            await self._each(parent, [place for key, place in objects.items() if key not in found])
+
+        await both(listed, lambda: self._each(parent, others))
+
+    async def _each(self, parent: Inode, places: Sequence[_Place]) -> None:
+        bucket = self._state.table.bucket(parent)
+
+        async def one(place: _Place) -> None:
+            try:
+                entry = await self._fetch(bucket, place.key, place.known, place.row)
+            except S3Error:
+                return
+            if entry is not None:
+                self._attach(parent, place, entry)
+
+        if places:
+            await for_each(places, one, limit=AT_ONCE)
+
+    def _place(self, parent: Inode, name: bytes, began: float) -> _Place | None:
+        """Where to ask for a name, if S3 is to be asked."""
         state = self._state
         known = parent.children.get(name)
         segment = key_segment(name)
         if segment is None or (known is not None and (known.is_local or self._is_fresh(known))):
-            return
+            return None
         bucket, prefix = state.table.place(parent)
-        serials = parent.serial, known.serial if known is not None else 0
         row = state.listings.row(parent, name, began)
-        stat = row.stat if row is not None else None
+        if row is None:
+            return None  # beyond the page that was listed again: the next one comes with its turn
+        stat = row.stat
         if stat is not None and state.known.complete(bucket, stat).metadata is not None:
-            return
-        try:
-            entry = await self._fetch(bucket, prefix + segment, known, row)
-        except S3Error:
-            return
+            return None
+        serials = parent.serial, known.serial if known is not None else 0
+        return _Place(name, prefix + segment, known, row, serials)
+
+    def _attach(self, parent: Inode, place: _Place, entry: Entry) -> None:
+        """Note what is there now, unless the name was changed meanwhile; of one that nobody has
+        asked for yet it is remembered what its metadata says."""
+        known = place.known
         if known is None:
-            return  # what its metadata says is remembered for who comes to ask
-        same = (parent.serial, known.serial) == serials and parent.children.get(name) is known
-        if entry is not None and same and not known.is_local:
-            state.table.attach(parent, name, entry)
+            return
+        same = (parent.serial, known.serial) == place.serials
+        if same and parent.children.get(place.name) is known and not known.is_local:
+            self._state.table.attach(parent, place.name, entry)

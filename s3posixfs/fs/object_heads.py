@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from errno import EACCES
 
@@ -11,12 +12,13 @@ from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.core.types import ListPage, ObjectStat
 from s3posixfs.data.staged_file import KEPT_BYTES
 from s3posixfs.data.version import ObjectVersion
-from s3posixfs.fs.concurrently import both
+from s3posixfs.fs.concurrently import both, for_each
 from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
 
 SETTLED_SECONDS = 10.0
+AT_ONCE = 32  # listings of one key each
 
 
 def absent(error: S3Error) -> bool:
@@ -79,6 +81,37 @@ class ObjectHeads:
                 found = _with_listed_owner(found, await self._listed(bucket, key))
         self._state.known.remember(bucket, found)
         return found
+
+    async def ahead(self, bucket: str, rows: Mapping[str, Row]) -> dict[str, ObjectStat]:
+        """HEAD of many listed objects as the mount's identity, by key; what did not come, or is
+        another version than its row shows, is left out. Raises nothing."""
+        store = self._state.daemon_store
+        heads: dict[str, ObjectStat] = {}
+        unowned: list[ObjectStat] = []
+
+        def take(found: ObjectStat) -> None:
+            self._state.known.remember(bucket, found)
+            heads[found.key] = found
+
+        async def own(found: ObjectStat) -> None:
+            with suppress(S3Error):
+                take(_with_listed_owner(found, await self._listed(bucket, found.key)))
+
+        for key, found in (await store.heads(bucket, list(rows))).items():
+            listed = rows[key].stat
+            if listed is None or found.etag != listed.etag or found.size != listed.size:
+                continue
+            if found.owner is not None or not store.capabilities.listing_owner:
+                take(found)
+                continue
+            self._head_names_owner = False
+            if self._same_version(listed, found, settled=self._is_settled(rows[key])):
+                take(replace(found, owner=listed.owner))
+            else:
+                unowned.append(found)
+        if unowned:
+            await for_each(unowned, own, limit=AT_ONCE)
+        return heads
 
     async def head_beside(
         self,

@@ -40,7 +40,7 @@ class Resolver:
         self._buckets = buckets
         self._keys = KeyLookup(state, entries, heads)
         self._listings = NameListings(state)
-        self._ahead = LookAhead(state, self._keys.at, entries.is_fresh)
+        self._ahead = LookAhead(state, heads, entries, self._keys.at, entries.is_fresh)
 
     # Names.
 

@@ -16,6 +16,7 @@ from s3posixfs.core.clock import Clock, StoreClock
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities
 from s3posixfs.credentials.provider import CredentialsProvider
+from s3posixfs.s3.binding import Pipelines
 from s3posixfs.s3.endpoint import parse_endpoint
 from s3posixfs.s3.pool import ConnectionPool
 from s3posixfs.s3.probe import EMBEDDED, NotWritable, Probe, is_embedded, look_without_writing
@@ -74,6 +75,7 @@ class S3Client:
         self._traits = with_settings(Traits(), self._settings)
         self._probing = trio.Lock()
         self._summed_uploads: set[str] = set()
+        self._pipelines = Pipelines()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,6 +103,10 @@ class S3Client:
     @property
     def traits(self) -> Traits:
         return self._traits
+
+    @property
+    def pipelines(self) -> Pipelines:
+        return self._pipelines
 
     @property
     def summed_uploads(self) -> set[str]:

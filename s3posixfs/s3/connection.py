@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from collections.abc import Sequence
 from typing import NoReturn
 
 import httptools
@@ -103,6 +104,54 @@ class Connection:
         finally:
             if not keep:
                 self.close()
+
+    async def exchange_heads(self, heads: Sequence[bytes], *, timeout: float) -> list[Response]:
+        """Send HEAD requests one behind the other and receive their answers, in the same order.
+
+        An answer has no body, so each begins where the one before ends. Fewer come where the
+        connection breaks, says what is no HTTP, or is at its end; then it is closed.
+        """
+        answers: list[Response] = []
+        keep = False
+        self._timeout = timeout
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + timeout) as self._scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                await self._wire.send(b"".join(heads))
+                keep = await self._receive_heads(len(heads), answers)
+        except (_Ended, *_LOST, httptools.HttpParserError, ValueError):
+            pass
+        finally:
+            self.used += len(answers)
+            if not keep:
+                self.close()
+        return answers
+
+    async def _receive_heads(self, count: int, answers: list[Response]) -> bool:
+        """Whether all came, and the connection may be used again."""
+        buffer = self._buffer
+        view = memoryview(buffer)
+        start = filled = 0
+        while len(answers) < count:
+            end = buffer.find(b"\r\n\r\n", start, filled) + 4
+            if end < 4:
+                buffer[: filled - start] = buffer[start:filled]
+                start, filled = 0, filled - start
+                if filled == len(buffer):
+                    return False
+                filled += await self._receive(view[filled:], partial=True)
+                continue
+            parser = HeadParser(limit=0)
+            status = parser.feed_head(bytes(view[start:end]))
+            start = end
+            if status < 200:
+                if status == 101:
+                    return False
+                continue
+            answers.append(Response(status, parser.headers, memoryview(b"")))
+            if not parser.keep_alive:
+                return False
+        return start == filled
 
     def _moved(self) -> None:
         # Moving it costs as much as receiving a little: not for every packet.

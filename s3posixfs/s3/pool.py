@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
@@ -61,16 +62,9 @@ class ConnectionPool:
 
         A cancelled call closes its connection and gives its place to the next.
         """
+        await self._place()
         try:
-            self._slots.acquire_nowait()
-        except trio.WouldBlock:
-            await self._slots.acquire()
-        try:
-            connection = self._take(host, port)
-            if connection is None:
-                wire = await dial(host, port, self._context, self._connect_timeout)
-                connection = Connection(wire)
-                self.counts.opened += 1
+            connection = await self._connected(host, port)
             try:
                 answer = await connection.exchange(method, head, body, limit=limit, timeout=timeout)
             except ConnectionFailed as error:
@@ -79,14 +73,45 @@ class ConnectionPool:
                     self.counts.stale += 1
                     self.discard_idle()
                 raise
-            if self._closed:
-                connection.close()
-            elif not connection.closed:
-                connection.idle_since = trio.current_time()
-                self._idle.setdefault((host, port), []).append(connection)
+            self._put_back(host, port, connection)
             return answer
         finally:
             self._slots.release()
+
+    async def exchange_heads(
+        self, host: str, port: int, heads: Sequence[bytes], *, timeout: float
+    ) -> list[Response]:
+        """HEAD requests on one connection; see :meth:`Connection.exchange_heads`. Raises
+        ConnectionFailed where there is no connection."""
+        await self._place()
+        try:
+            connection = await self._connected(host, port)
+            answers = await connection.exchange_heads(heads, timeout=timeout)
+            self._put_back(host, port, connection)
+            return answers
+        finally:
+            self._slots.release()
+
+    async def _place(self) -> None:
+        try:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+
+    async def _connected(self, host: str, port: int) -> Connection:
+        connection = self._take(host, port)
+        if connection is None:
+            wire = await dial(host, port, self._context, self._connect_timeout)
+            connection = Connection(wire)
+            self.counts.opened += 1
+        return connection
+
+    def _put_back(self, host: str, port: int, connection: Connection) -> None:
+        if self._closed:
+            connection.close()
+        elif not connection.closed:
+            connection.idle_since = trio.current_time()
+            self._idle.setdefault((host, port), []).append(connection)
 
     def _take(self, host: str, port: int) -> Connection | None:
         if self._closed:

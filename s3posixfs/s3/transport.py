@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -190,6 +190,38 @@ class Transport:
         self.server = response.headers.get("server", self.server)
         note(response.headers.get("x-amz-request-id", ""))
         return response
+
+    async def heads(
+        self, bucket: str, keys: Sequence[str], acting: Acting, *, timeout: float = 30.0
+    ) -> list[Response]:
+        """Any answers to HEAD of objects, in order, asked for on one connection one behind the
+        other: as many as came at this attempt. Raises ConnectionFailed, and S3Error without
+        credentials."""
+        await waiting()
+        signer = acting.signer_of(await acting.provider.get(), self.region)
+        now = self.clock.time()
+        heads = []
+        for key in keys:
+            host, authority, path = self.endpoint.address(bucket, key)
+            headers = [("host", authority)]
+            headers += signer.sign("HEAD", path, "", headers, EMPTY_SHA256, now)
+            heads.append(request_head("HEAD", path, headers))
+        counters, began = self.counters, trio.current_time()
+        counters.requests += len(keys)
+        counters.kinds["HEAD object"] += len(keys)
+        answers: list[Response] = []
+        try:
+            answers = await self._pool.exchange_heads(
+                host, self.endpoint.port, heads, timeout=timeout
+            )
+        finally:
+            seconds = trio.current_time() - began
+            for answer in answers:
+                self.meter.note("HeadObject", str(answer.status), seconds)
+                note(answer.headers.get("x-amz-request-id", ""))
+            for _ in range(len(keys) - len(answers)):
+                self.meter.note("HeadObject", NO_ANSWER, seconds)
+        return answers
 
     def pay(self, error: S3Error) -> bool:
         return self._budget.take(error)

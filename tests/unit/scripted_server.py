@@ -105,6 +105,7 @@ class ScriptedServer:
         self.seen: list[Seen] = []
         self.connections = 0
         self.port = 0
+        self.pipelines = True  # not: what comes behind a request is lost
         self._read_bodies = read_bodies
         self._context: ssl.SSLContext | None = None
 
@@ -131,7 +132,8 @@ class ScriptedServer:
         if self._context is not None:
             stream = trio.SSLStream(plain, self._context, server_side=True, https_compatible=True)
         try:
-            while (seen := await self._receive(stream, number)) is not None:
+            rest = bytearray()
+            while (seen := await self._receive(stream, number, rest)) is not None:
                 self.seen.append(seen)
                 if not await self.answer(seen)(stream, seen):
                     break
@@ -140,8 +142,10 @@ class ScriptedServer:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _receive(self, stream: Stream, number: int) -> Seen | None:
-        data = b""
+    async def _receive(self, stream: Stream, number: int, rest: bytearray) -> Seen | None:
+        """The next request; ``rest`` is what came of the one behind it."""
+        data = bytes(rest)
+        rest.clear()
         while b"\r\n\r\n" not in data:
             more = await stream.receive_some(65536)
             if not more:
@@ -160,4 +164,7 @@ class ScriptedServer:
             if not more:
                 return None
             body += more
+        if self.pipelines:
+            rest += body[wanted:]
+            body = body[:wanted]
         return Seen(method, target, headers, body, number)

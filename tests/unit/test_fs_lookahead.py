@@ -85,3 +85,37 @@ async def test_a_single_question_stays_one(tmp_path: Path) -> None:
         before = bed.store.requests.copy()
         await bed.fs.lookup(folder, b"07", ROOT)
         assert (bed.store.requests - before)["head"] == 1
+
+
+async def test_names_behind_a_page_that_was_listed_again_wait_for_theirs(tmp_path: Path) -> None:
+    count = 1500  # the listing is of more than one page
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for number in range(count):
+            bed.put(f"f/{number:04}", owner="alice")
+        folder = (await bed.walk("f")).inode
+        names = sorted(await bed.list("f"))
+        for name in names[:90]:
+            await bed.fs.lookup(folder, name.encode(), ROOT)
+        bed.pass_time()
+        before = bed.store.requests.copy()
+        for name in names[90:1400]:
+            await bed.fs.lookup(folder, name.encode(), ROOT)
+        made = bed.store.requests - before
+        assert made["list_objects"] <= 3
+        assert made["head"] <= 1400
+
+
+async def test_what_another_client_changed_meanwhile_is_seen(tmp_path: Path) -> None:
+    async with filesystem_bed(tmp_path, capabilities=PLAIN) as bed:
+        for number in range(40):
+            bed.put(f"f/{number:02}", b"old", owner="alice", metadata={"mode": str(0o100600)})
+        folder = (await bed.walk("f")).inode
+        names = sorted(await bed.list("f"))
+        for name in names[:3]:
+            await bed.fs.lookup(folder, name.encode(), ROOT)
+        # Listed as it was, and answered for as it is: asked for ahead and then by itself.
+        bed.put("f/20", b"new one", owner="bob", metadata={"mode": str(0o100640)})
+        for name in names[3:]:
+            found = (await bed.fs.lookup(folder, name.encode(), ROOT)).attributes
+            wanted = (0o640, 1002, 7) if name == "20" else (0o600, 1001, 3)
+            assert (stat.S_IMODE(found.mode), found.uid, found.size) == wanted, name
