@@ -159,7 +159,7 @@ class FaultyStore:
         return await self._call("head", lambda: self.store.head(bucket, key))
 
     async def heads(self, bucket: str, keys: Sequence[str]) -> Mapping[str, ObjectStat]:
-        return await heads_by_one(self, bucket, keys)
+        return await self._call("heads", lambda: heads_by_one(self.store, bucket, keys))
 
     async def get(
         self,

@@ -112,7 +112,7 @@ class FileSystem:
             started_ns=started_ns,
         )
         self._entries, heads, buckets = Entries(state), ObjectHeads(state), BucketsFolder(state)
-        self._resolver = Resolver(state, self._entries, heads, buckets)
+        self._resolver = Resolver(state, self._entries, heads, buckets, nursery)
         rewriter = Rewriter(state, self._entries, heads)
         conflicts = Conflicts(state, self._entries, heads)
         self._saver = Saver(state, rewriter, Putter(state, rewriter, conflicts, nursery))

@@ -2,11 +2,13 @@
 
 A store whose listings carry no metadata is asked for each object by itself, and ``ls -l`` asks for
 one name after the other. So from the second name in the order of the listing on, the names that
-come next are asked for at the same time, at first four and then up to 64.
+come next are asked for at the same time, at first four and then up to 64. From there on the next
+64 are under way while the kernel is handed these.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +19,14 @@ from s3posixfs.fs.attributes import Entry
 from s3posixfs.fs.concurrently import both, for_each
 from s3posixfs.fs.entries import Entries
 from s3posixfs.fs.inodes import Inode
-from s3posixfs.fs.listing import Row
+from s3posixfs.fs.listing import LARGEST, Listing, Row
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment
 from s3posixfs.fs.object_heads import ObjectHeads
 from s3posixfs.fs.paging import load_page
+from s3posixfs.waiting.deadlines import waiting
+
+logger = logging.getLogger(__name__)
 
 READING_SECONDS = 1.0  # after a file of a folder was opened to be read
 AT_ONCE = 32  # of the next names: a distant store answers each as late as all of them
@@ -42,6 +47,14 @@ class _Place:
     serials: tuple[int, int]  # of the folder and of what is known
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """Names that are being asked for while nobody waits for them yet."""
+
+    names: frozenset[bytes]
+    landed: trio.Event
+
+
 class LookAhead:
     """``fetch`` asks S3 what is at a key; ``is_fresh`` says that an inode need not be asked for."""
 
@@ -52,12 +65,15 @@ class LookAhead:
         entries: Entries,
         fetch: Fetch,
         is_fresh: Callable[[Inode], bool],
+        nursery: trio.Nursery,
     ) -> None:
         self._state = state
         self._heads = heads
         self._entries = entries
         self._fetch = fetch
         self._is_fresh = is_fresh
+        self._nursery = nursery
+        self._flights: dict[int, _Flight] = {}  # at most one a folder, by its number
 
     async def fetch(
         self,
@@ -79,6 +95,12 @@ class LookAhead:
         names = self._next_names(parent, name, scanning)
         if not names:
             return await asked()
+        flight = self._flights.get(parent.number)
+        if flight is not None and name in flight.names and await self._landed(flight):
+            entry = self._known(parent, name)
+            if entry is not None:
+                self._start(parent, name, len(flight.names))
+                return entry
         if row is None:
             row = await self._listed_again(parent, name)
         began = self._state.now()
@@ -88,7 +110,49 @@ class LookAhead:
                 await self._all(parent, names, began)
 
         entry, _ = await both(asked, ahead)
+        if len(names) > LARGEST // 2:
+            self._start(parent, name, len(names) + 1)
         return entry
+
+    # While names are handed to the kernel, S3 is asked for those that come after them.
+
+    def _start(self, parent: Inode, name: bytes, skipped: int) -> None:
+        """Ask for the names that come ``skipped`` rows after this one, as a task of its own."""
+        listing = parent.listing
+        position = listing.index.get(name) if listing is not None else None
+        if listing is None or position is None or parent.number in self._flights:
+            return
+        names = self._names(parent, listing, position + skipped, LARGEST)
+        if not names:
+            return
+        flight = self._flights[parent.number] = _Flight(frozenset(names), trio.Event())
+        self._nursery.start_soon(self._fly, parent, names, flight)
+
+    async def _fly(self, parent: Inode, names: Sequence[bytes], flight: _Flight) -> None:
+        try:
+            with trio.move_on_after(PATIENCE):
+                await self._all(parent, names, self._state.now())
+        except Exception:  # who asks for the names asks S3
+            logger.exception("the next names of a folder were not asked for")
+        finally:
+            flight.landed.set()
+            if self._flights.get(parent.number) is flight:
+                del self._flights[parent.number]
+
+    @staticmethod
+    async def _landed(flight: _Flight) -> bool:
+        await waiting()
+        with trio.move_on_after(PATIENCE):
+            await flight.landed.wait()
+        return flight.landed.is_set()
+
+    def _known(self, parent: Inode, name: bytes) -> Entry | None:
+        """What a fresh row and what S3 has just said of it tell, if that is all."""
+        row = self._state.listings.row(parent, name, self._state.now())
+        if row is None or row.stat is None:
+            return None
+        entry = self._entries.of_row(parent, row)
+        return entry if entry.exact and entry.whole else None
 
     async def listed_again(self, parent: Inode, name: bytes) -> Row | None:
         """The row of a name in a new listing, where names of an old one are asked for in order."""
@@ -109,13 +173,15 @@ class LookAhead:
         # Who reads the files of a folder asks for each with its content.
         if not scanning and self._state.now() - listing.scan.read_at < READING_SECONDS:
             return []
-        position = listing.index[name]
-        end = position + 1 + rows
+        return self._names(parent, listing, listing.index[name] + 1, rows)
+
+    def _names(self, parent: Inode, listing: Listing, start: int, count: int) -> list[bytes]:
+        """Names of rows from ``start`` on that S3 is to be asked for."""
         # Who enters one folder after the other is served by listings of whole trees.
         walks = self._state.flat.walks(parent, self._state.now())
         return [
             row.name
-            for number in range(position + 1, min(end, len(listing.rows)))
+            for number in range(start, min(start + count, len(listing.rows)))
             if (row := listing.live(number)) is not None
             and (row.stat is not None or not (walks or parent.children.get(row.name) is None))
         ]

@@ -32,7 +32,12 @@ class Resolver:
     """Looks names up and keeps inodes as fresh as ``metadata_ttl`` asks, in the daemon's name."""
 
     def __init__(
-        self, state: MountState, entries: Entries, heads: ObjectHeads, buckets: BucketsFolder
+        self,
+        state: MountState,
+        entries: Entries,
+        heads: ObjectHeads,
+        buckets: BucketsFolder,
+        nursery: trio.Nursery,
     ) -> None:
         self._state = state
         self._entries = entries
@@ -40,7 +45,7 @@ class Resolver:
         self._buckets = buckets
         self._keys = KeyLookup(state, entries, heads)
         self._listings = NameListings(state)
-        self._ahead = LookAhead(state, heads, entries, self._keys.at, entries.is_fresh)
+        self._ahead = LookAhead(state, heads, entries, self._keys.at, entries.is_fresh, nursery)
 
     # Names.
 

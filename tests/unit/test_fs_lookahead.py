@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
+from s3posixfs.core.objectstore import ObjectStore
 from s3posixfs.fs.attributes import NoEntry
 from s3posixfs.fs.listing import Scan
+from tests.faulty_store import FaultyStore
 from tests.filesystem_bed import ALICE, PLAIN, ROOT, filesystem_bed
 
 COUNT = 300
@@ -119,3 +124,38 @@ async def test_what_another_client_changed_meanwhile_is_seen(tmp_path: Path) -> 
             found = (await bed.fs.lookup(folder, name.encode(), ROOT)).attributes
             wanted = (0o640, 1002, 7) if name == "20" else (0o600, 1001, 3)
             assert (stat.S_IMODE(found.mode), found.uid, found.size) == wanted, name
+
+
+async def test_the_next_names_are_under_way_while_these_are_handed_out(tmp_path: Path) -> None:
+    stores: list[FaultyStore] = []
+
+    def wrap(store: ObjectStore) -> ObjectStore:
+        stores.append(FaultyStore(store))
+        return stores[-1]
+
+    async with filesystem_bed(tmp_path, capabilities=PLAIN, wrap=wrap) as bed:
+        daemon = stores[0]
+        for number in range(COUNT):
+            bed.put(f"f/{number:03}", owner="alice", metadata={"mode": str(0o100640)})
+        folder = (await bed.walk("f")).inode
+        names = sorted(await bed.list("f"))
+        before = bed.store.requests["head"]
+
+        async def look_up(some: Sequence[str]) -> None:
+            for name in some:
+                found = (await bed.fs.lookup(folder, name.encode(), ALICE)).attributes
+                assert (stat.S_IMODE(found.mode), found.uid) == (0o640, 1001), name
+
+        await look_up(names[:24])  # 1, 4, 16 names and then 64
+        await wait_all_tasks_blocked()
+        assert bed.store.requests["head"] - before == 24 + 64 + 64
+        # What is under way is waited for, and not asked for by itself as well.
+        held = daemon.hold("heads")
+        await look_up(names[24:88])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look_up, names[88:200])
+            await wait_all_tasks_blocked()
+            held.set()
+        daemon.clear()
+        await look_up(names[200:])
+        assert bed.store.requests["head"] - before == COUNT
