@@ -25,6 +25,8 @@ PATIENCE_SECONDS = 2.0
 # A failure answers all who ask within this time, or within as long as it took to come: a busy
 # program does not ask STS at the rate of its own requests, nor does it always wait.
 REST_SECONDS = 1.0
+# No answer takes so long without a pause of this process or machine.
+SLEPT_SECONDS = 1.0
 # Credentials this new are not replaced because a store refused them.
 QUIET_SECONDS = 5.0
 
@@ -172,11 +174,14 @@ class Refresher:
 
     async def _fly(self, flight: _Flight) -> None:
         held = self._held
+        began = self._clock.time()
         try:
             if held is None:
                 fetched = await self._source.get()
             else:
                 fetched = await self._source.refresh(held.credentials)
+            if self._ended_under_way(fetched, began):
+                fetched = await self._source.refresh(fetched)
             self._accept(fetched)
             flight.result = fetched
         except CredentialsError as error:
@@ -190,6 +195,11 @@ class Refresher:
         finally:
             self._flight = None
             flight.done.set()
+
+    def _ended_under_way(self, fetched: Credentials, began: float) -> bool:
+        """Whether they were good when they were given, to a process or machine that then slept."""
+        now, expires_at = self._clock.time(), fetched.expires_at
+        return expires_at is not None and expires_at <= now and now - began > SLEPT_SECONDS
 
     def _accept(self, fetched: Credentials) -> None:
         self._asked_at = self._clock.monotonic()

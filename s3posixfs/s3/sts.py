@@ -108,13 +108,18 @@ class StsClient:
         }
         if policy is not None:
             form["Policy"] = policy
-        answer = await self._send(Signer(source, self._region, "sts"), urlencode(form).encode())
-        if abs(answer.date - self._clock.time()) > _AGREE_SECONDS and answer.date:
-            # What it says of the end of a life is by its own clock.
+        answer, asked_at = await self._send(
+            Signer(source, self._region, "sts"), urlencode(form).encode()
+        )
+        # What it says of the end of a life is by its own clock. It may have answered long ago: who
+        # slept reads it now, and must not take the time that it slept for a wrong clock.
+        agree = asked_at - _AGREE_SECONDS <= answer.date <= self._clock.time() + _AGREE_SECONDS
+        if answer.date and not agree:
             self._clock.learn(answer.date)
         return _credentials(answer)
 
-    async def _send(self, signer: Signer, body: bytes) -> Response:
+    async def _send(self, signer: Signer, body: bytes) -> tuple[Response, float]:
+        """The answer, and when it was asked for."""
         give_up_at = trio.current_time() + POLICY.deadline
         failures = stale = 0
         skewed = False
@@ -124,7 +129,7 @@ class StsClient:
             try:
                 answer = await self._attempt(signer, body, signed_at)
                 if answer.status < 300:
-                    return answer
+                    return answer, signed_at
                 refused = error = refusal("POST", "", "", answer)
                 if not skewed and self._is_skew(refused, signed_at):
                     skewed = True

@@ -266,6 +266,29 @@ async def test_what_has_just_come_is_used_though_ended_by_this_clock(
     nursery.cancel_scope.cancel()
 
 
+async def test_what_ended_while_the_process_slept_is_not_handed_out(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Slept(Source):
+        """Its second answer is older than it lasts before somebody reads it."""
+
+        async def get(self) -> Credentials:
+            pair = await super().get()
+            if len(self.calls) == 2:
+                await trio.sleep(6)
+            return pair
+
+    source = Slept(TrioClock().time, 3)
+    refresher = refresher_of(source, nursery)
+    first = await refresher.get()
+    await trio.sleep(1)
+    newer = await refresher.refresh(first)
+    assert newer.expires_at is not None
+    assert newer.expires_at > TrioClock().time()
+    assert await refresher.get() is newer
+    nursery.cancel_scope.cancel()
+
+
 async def test_wall_clock_set_back_does_not_put_off_the_renewal(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
