@@ -82,9 +82,9 @@ class Nothing(pyfuse3.Operations):
         return
 
 
-def serve_nothing(mountpoint: str) -> None:
-    """Mount :class:`Nothing` until it is unmounted."""
-    pyfuse3.init(Nothing(), mountpoint, {"fsname=nothing", "default_permissions"})
+def serve_nothing(mountpoint: str, operations: type[pyfuse3.Operations]) -> None:
+    """Mount the operations until they are unmounted."""
+    pyfuse3.init(operations(), mountpoint, {"fsname=nothing", "default_permissions"})
     try:
         trio.run(pyfuse3.main)
     finally:
@@ -92,10 +92,12 @@ def serve_nothing(mountpoint: str) -> None:
 
 
 @contextmanager
-def nothing(top: Path) -> Iterator[int]:
-    """The mount of :class:`Nothing`; its daemon's pid."""
+def nothing(top: Path, operations: type[pyfuse3.Operations] = Nothing) -> Iterator[int]:
+    """A mount of :class:`Nothing`, or of others; its daemon's pid."""
     top.mkdir()
-    daemon = multiprocessing.get_context("spawn").Process(target=serve_nothing, args=(str(top),))
+    daemon = multiprocessing.get_context("spawn").Process(
+        target=serve_nothing, args=(str(top), operations)
+    )
     daemon.start()
     try:
         while not is_mounted(top):
