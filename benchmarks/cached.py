@@ -14,7 +14,6 @@ import argparse
 import errno
 import os
 import random
-import stat
 import statistics
 import sys
 import tempfile
@@ -26,8 +25,9 @@ from pathlib import Path
 import pyfuse3
 
 from benchmarks.mount.clients import Client, mounted, ours_for_all
+from benchmarks.mount.measuring import drop_caches
 from benchmarks.mount.sites import Site, embedded
-from benchmarks.small_files import nothing
+from benchmarks.small_files import AtOnce, nothing
 from benchmarks.stores import cpu_seconds
 
 SIZE = 4096  # bytes of a small file, and of a read of the large one
@@ -39,58 +39,37 @@ FOLDER_INODE, FIRST_INODE = 2, 4
 LARGE_INODE = 3
 
 
-class Held(pyfuse3.Operations):
+class Held(AtOnce):
     """One folder with the files, all of the same content."""
+
+    folders = frozenset({int(pyfuse3.ROOT_INODE), FOLDER_INODE})
+    ttl = TTL
 
     def __init__(self) -> None:
         super().__init__()
         self._content = bytes(SIZE)
 
-    @staticmethod
-    def _attributes(inode: int) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        is_folder = inode in (pyfuse3.ROOT_INODE, FOLDER_INODE)
-        entry.st_mode = stat.S_IFDIR | 0o777 if is_folder else stat.S_IFREG | 0o666
+    def attributes(self, inode: int) -> pyfuse3.EntryAttributes:
+        entry = super().attributes(inode)
         entry.st_size = LARGE if inode == LARGE_INODE else SIZE
-        entry.st_ino = inode
-        entry.st_nlink = 1
-        entry.entry_timeout = entry.attr_timeout = TTL
         return entry
-
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self._attributes(inode)
 
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         if parent_inode == pyfuse3.ROOT_INODE:
-            return self._attributes(FOLDER_INODE)
+            return self.attributes(FOLDER_INODE)
         if name == LARGE_NAME:
-            return self._attributes(LARGE_INODE)
+            return self.attributes(LARGE_INODE)
         if not name.isdigit():
             raise pyfuse3.FUSEError(errno.ENOENT)
-        return self._attributes(FIRST_INODE + int(name))
+        return self.attributes(FIRST_INODE + int(name))
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
         return self._content if size == SIZE else bytes(size)
-
-    async def flush(self, fh: int) -> None:
-        return
-
-    async def release(self, fh: int) -> None:
-        return
-
-    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        return
-
-
-def _forget(what: int) -> None:
-    """Let the kernel drop pages (1) or names, attributes and pages (3)."""
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text(str(what))
 
 
 def _stat(folder: Path, files: int) -> int:
@@ -104,7 +83,6 @@ def _read_within(folder: Path, files: int) -> int:
     descriptor = os.open(folder / LARGE_NAME.decode(), os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        _forget(1)
         for number in order:
             if len(os.pread(descriptor, SIZE, number * SIZE)) != SIZE:
                 raise RuntimeError("the large file is not whole")
@@ -142,7 +120,7 @@ def _measure(
     work: Callable[[Path, int], int], top: Path, pid: int, files: int
 ) -> tuple[float, float]:
     """Calls a second, and CPU milliseconds of the daemon for each."""
-    _forget(3)
+    drop_caches()
     top.stat()
     cpu, began = cpu_seconds(pid), time.perf_counter()
     count = work(top, files)

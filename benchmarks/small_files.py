@@ -35,25 +35,41 @@ SETTLING_SECONDS = 2.0  # in which none was uploaded any more
 IDLE_SHARE = 0.05
 
 
-class Nothing(pyfuse3.Operations):
+class AtOnce(pyfuse3.Operations):
+    """What answers at once and keeps nothing: folders by their numbers, all else are files."""
+
+    folders: frozenset[int] = frozenset({int(pyfuse3.ROOT_INODE)})
+    ttl = 1  # seconds that attributes hold
+
+    def attributes(self, inode: int) -> pyfuse3.EntryAttributes:
+        """Those of any inode."""
+        entry = pyfuse3.EntryAttributes()
+        is_folder = inode in self.folders
+        entry.st_mode = stat.S_IFDIR | 0o777 if is_folder else stat.S_IFREG | 0o666
+        entry.st_ino = inode
+        entry.st_nlink = 1
+        entry.entry_timeout = entry.attr_timeout = self.ttl
+        return entry
+
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self.attributes(inode)
+
+    async def flush(self, fh: int) -> None:
+        return
+
+    async def release(self, fh: int) -> None:
+        return
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        return
+
+
+class Nothing(AtOnce):
     """Takes every file and keeps none."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last = int(pyfuse3.ROOT_INODE)
-
-    @staticmethod
-    def _attributes(inode: int) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        is_root = inode == pyfuse3.ROOT_INODE
-        entry.st_mode = stat.S_IFDIR | 0o777 if is_root else stat.S_IFREG | 0o666
-        entry.st_ino = inode
-        entry.st_nlink = 1
-        entry.entry_timeout = entry.attr_timeout = 1
-        return entry
-
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self._attributes(inode)
 
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
@@ -64,22 +80,13 @@ class Nothing(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         self._last += 1
-        return pyfuse3.FileInfo(fh=self._last), self._attributes(self._last)
+        return pyfuse3.FileInfo(fh=self._last), self.attributes(self._last)
 
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         raise pyfuse3.FUSEError(errno.ENODATA)
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return len(buf)
-
-    async def flush(self, fh: int) -> None:
-        return
-
-    async def release(self, fh: int) -> None:
-        return
-
-    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        return
 
 
 def serve_nothing(mountpoint: str, operations: type[pyfuse3.Operations]) -> None:

@@ -22,14 +22,13 @@ from s3posixfs.fs.inodes import Inode
 from s3posixfs.fs.listing import LARGEST, Listing, Row
 from s3posixfs.fs.mount_state import MountState
 from s3posixfs.fs.names import key_segment
-from s3posixfs.fs.object_heads import ObjectHeads
+from s3posixfs.fs.object_heads import AT_ONCE, ObjectHeads
 from s3posixfs.fs.paging import load_page
 from s3posixfs.waiting.deadlines import waiting
 
 logger = logging.getLogger(__name__)
 
 READING_SECONDS = 1.0  # after a file of a folder was opened to be read
-AT_ONCE = 32  # of the next names: a distant store answers each as late as all of them
 PATIENCE = 5.0  # seconds for names that nobody has asked for yet
 
 # bucket, key, the inode that is known there, its row in a fresh listing

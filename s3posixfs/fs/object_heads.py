@@ -18,7 +18,8 @@ from s3posixfs.fs.listing import Row
 from s3posixfs.fs.mount_state import MountState
 
 SETTLED_SECONDS = 10.0
-AT_ONCE = 32  # listings of one key each
+# Of requests for the next names: a distant store answers each as late as all of them.
+AT_ONCE = 32
 
 
 def absent(error: S3Error) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
+
+from s3posixfs.core.hosts import is_loopback
 
 Address = tuple[str, int] | Path
 
@@ -21,11 +22,7 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"needs 127.0.0.1:PORT or the path of a socket, not {text!r}")
     if host == "localhost":
         host = "127.0.0.1"
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not is_loopback(host):
         raise ValueError(
             f"is for this host only: use 127.0.0.1:{port} or the path of a socket, not {text!r}"
         )

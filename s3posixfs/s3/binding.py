@@ -66,6 +66,9 @@ class Endpointed(Protocol):
     def traits(self) -> Traits: ...
 
     @property
+    def sums_bodies(self) -> bool: ...
+
+    @property
     def pipelines(self) -> Pipelines: ...
 
     @property
@@ -175,7 +178,7 @@ class Binding:
     def sums_bodies(self) -> bool:
         """Whether bodies are proven by their checksum, and only that is signed: it takes a tenth of
         the time of SHA-256, and nobody on the way can change both."""
-        return self.client.traits.crc64nvme and self.client.transport.endpoint.private
+        return self.client.sums_bodies
 
     async def send_object(
         self, bucket: str, key: str, headers: Sequence[tuple[str, str]], body: Body

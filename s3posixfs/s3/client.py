@@ -105,6 +105,11 @@ class S3Client:
         return self._traits
 
     @property
+    def sums_bodies(self) -> bool:
+        """Whether large bodies are proven by their checksum, and only that is signed."""
+        return self._traits.crc64nvme and self._transport.endpoint.private
+
+    @property
     def pipelines(self) -> Pipelines:
         return self._pipelines
 
@@ -199,6 +204,6 @@ class S3Client:
             "connections_idle": self._pool.idle,
             "clock_offset_seconds": round(self.clock_offset, 1),
             "conditions": self._traits.conditions(),
-            "body_checksum": self._traits.body_checksum(self._transport.endpoint.private),
+            "body_checksum": "crc64nvme" if self.sums_bodies else "sha256",
             "set_by_option": self._settings,
         }

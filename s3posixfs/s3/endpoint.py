@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from s3posixfs.core.errors import OperatorError
+from s3posixfs.core.hosts import is_loopback
 from s3posixfs.sigv4.encoding import uri_encode
 
 
@@ -27,11 +27,7 @@ class Endpoint:
     @property
     def private(self) -> bool:
         """Whether nobody between here and there can change what is sent: TLS, or this host."""
-        try:
-            local = ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            local = self.host == "localhost"
-        return self.tls or local
+        return self.tls or is_loopback(self.host)
 
     def _authority(self, host: str) -> str:
         name = f"[{host}]" if ":" in host else host

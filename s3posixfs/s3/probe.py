@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import trio
 
 from s3posixfs.core import checksums
-from s3posixfs.core.checksums import HEADER_ALGORITHM
 from s3posixfs.core.errors import S3Error
 from s3posixfs.core.types import Capabilities, PartResult
 from s3posixfs.s3 import xml
@@ -249,7 +248,7 @@ class Probe:
             return False
         store, bucket, key = self._store, self._bucket, self._key
         name, value = _METADATA
-        headers = [(HEADER_ALGORITHM, "CRC64NVME"), (f"x-amz-meta-{name}", value)]
+        headers = [(checksums.HEADER_ALGORITHM, "CRC64NVME"), (f"x-amz-meta-{name}", value)]
         try:
             answer = await store.request(
                 "POST", bucket, key, query={"uploads": ""}, headers=headers, policy=POLICY

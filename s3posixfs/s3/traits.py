@@ -40,10 +40,6 @@ class Traits:
             "copy": self.conditional_copy,
         }
 
-    def body_checksum(self, private: bool) -> str:
-        """By what large bodies are proven, over a way that is ``private`` or is not."""
-        return "crc64nvme" if self.crc64nvme and private else "sha256"
-
 
 Setting = Callable[[Traits, str], Traits]
 
